@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use vnet::net::{BindOptions, Reuse, TcpListener, TcpStream};
+use vnet::net::{Domain, Socket, TcpListener, TcpStream, Type};
 use vnet::{DestroyReport, OwnedVnet, System};
 use vnet_tap::NetNs;
 
@@ -170,12 +170,11 @@ impl Crowd {
             vnet.add_address("eth0", address).map_err(failed)?;
         }
         let to: SocketAddr = "10.0.0.2:80".parse().map_err(failed)?;
-        let options = BindOptions {
-            backlog: WAVE,
-            reuse: Reuse::Shared,
-            ..BindOptions::default()
-        };
-        let listener = TcpListener::bind_with(&server, to, &options)?;
+        let listener = Socket::new_in(&server, Domain::for_address(to), Type::STREAM, None)?;
+        listener.set_reuse_address(true)?;
+        listener.bind(&to)?;
+        listener.listen(WAVE as i32)?;
+        let listener = TcpListener::from(listener);
         let mut streams = Vec::with_capacity(count);
         while streams.len() < count {
             // The first one alone: few packets may wait for a neighbour's address.

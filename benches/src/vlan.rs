@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use vnet::{
-    BridgeConfig, BridgeVlans, HostPort, MacAddr, MemberConfig, MemberVlans, OwnedVnet, Port,
+    BridgeConfig, BridgeVlans, MacAddr, MemberConfig, MemberVlans, OwnedVnet, Port, Switchable,
     System, VlanConfig,
 };
 
@@ -128,7 +128,7 @@ fn bridge(members: [Option<MemberVlans>; 2], client: Option<u16>) -> Wired {
 
 fn make_bridge(switch: &OwnedVnet, is_aware: bool, max_stations: usize) -> Result<(), SideError> {
     let config = BridgeConfig {
-        host_port: HostPort::Detached,
+        host_port: Switchable::Off,
         max_stations,
         max_age: Duration::ZERO,
         vlans: is_aware.then(BridgeVlans::default),

@@ -15,7 +15,7 @@ use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::record::Record;
 use vnet::{
     BridgeConfig, BridgeVlans, Forwarding, MemberConfig, MemberVlans, OwnedVnet, Port, Resource,
-    Snooping, Stp, System, VidSet, VlanConfig, Vnet,
+    Snooping, System, VidSet, VlanConfig, Vnet,
 };
 use vnet_lab::Topology;
 use vnet_tap::{Framing, Guest, PumpEnd};
@@ -167,7 +167,7 @@ pub fn bridge(input: &[u8]) {
     let config = BridgeConfig {
         vlans: Some(BridgeVlans::default()),
         snooping: Some(Snooping::default()),
-        stp: Stp::default(),
+        stp: None,
         max_stations: 64,
         ..BridgeConfig::default()
     };

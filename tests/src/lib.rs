@@ -14,6 +14,7 @@
 //! | [`reach`] | whether one vnet reaches another |
 //! | [`skip`] | what to do with a test that cannot run here |
 //! | [`smol`] | a smoltcp host behind a port of a vnet, and the clock of both |
+//! | [`sockets`] | sockets with options that they have before they are bound |
 //! | [`stream`] | bytes that can be made anywhere and recognised by digest |
 //! | [`talks`] | where a scripted station's TCP conversations stand |
 //! | [`topology`] | the networks that more than one test uses |
@@ -31,6 +32,7 @@ pub mod peer;
 pub mod reach;
 pub mod skip;
 pub mod smol;
+pub mod sockets;
 pub mod stream;
 pub mod talks;
 pub mod topology;

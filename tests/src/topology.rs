@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use vnet::link::{Discipline, FqCodel, LinkState, QueueConfig, Reorder};
-use vnet::{Forwarding, LinkConfig, NextHop, OwnedVnet, System, Vnet};
+use vnet::link::{Discipline, FqCodel, QueueConfig, Reorder};
+use vnet::{Carrier, Forwarding, LinkConfig, NextHop, OwnedVnet, System, Vnet};
 
 /// Makes a vnet.
 ///
@@ -183,7 +183,7 @@ pub fn impairments(n: u8) -> LinkConfig {
             ..plain
         },
         8 => LinkConfig {
-            state: LinkState::Down,
+            state: Carrier::Down,
             ..plain
         },
         _ => LinkConfig {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use vnet::net::{EchoSocket, TcpListener, TcpStream};
 use vnet::{
-    AdminError, AdminState, BridgeConfig, BridgeMode, Carrier, DropReason, Forwarding, HostPort,
-    IfKind, LinkConfig, MacAddr, MemberConfig, NextHop, Offload, OwnedVnet, StationOrigin,
-    Switchable, System, Vnet,
+    AdminError, AdminState, BridgeConfig, BridgeMode, Carrier, DropReason, Forwarding, IfKind,
+    LinkConfig, MacAddr, MemberConfig, NextHop, Offload, OwnedVnet, StationOrigin, Switchable,
+    System, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::bridge::{Bench, EVERYONE, NOWHERE, OTHER, station};
@@ -190,7 +190,7 @@ fn a_frame_too_large_for_a_member_is_counted_and_does_not_leave() {
     b.vnet.set_ip_mtu("p1", 500).unwrap();
     let frame = |len| ethernet(EVERYONE, station(1), OTHER, &vec![7; len]);
     assert_eq!(b.send_frame(0, frame(500)), [1]);
-    b.config(|c| c.host_port = HostPort::Detached);
+    b.config(|c| c.host_port = Switchable::Off);
     assert_eq!(b.send_frame(0, frame(501)), NOWHERE);
     assert_eq!(b.drops(DropReason::TooBig), 1);
     // A tag is no part of what the MTU counts.

@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use vnet::{
-    AdminError, AdminState, BridgeMode, BridgeVlans, Carrier, DropReason, HostPort, MacAddr,
-    MemberConfig, MemberVlans, Resource, RstpConfig, StationOrigin, StormLimits, Stp, Switchable,
+    AdminError, AdminState, BridgeMode, BridgeVlans, Carrier, DropReason, MacAddr, MemberConfig,
+    MemberVlans, Resource, RstpConfig, StationOrigin, StormLimits, Switchable,
 };
 use vnet_tests::accounts::assert_clean;
 use vnet_tests::bridge::{Bench, EVERYONE, NOWHERE, station};
@@ -32,7 +32,7 @@ fn a_member_can_be_kept_from_broadcasts_and_multicasts() {
     assert_eq!(b.send(0, station(2), station(1)), [1, 2], "nobody knows 2");
     treat(&b, "p2", |c| c.multicast = Switchable::Off);
     let before = b.drops(DropReason::BridgeFiltered);
-    b.config(|c| c.host_port = HostPort::Detached);
+    b.config(|c| c.host_port = Switchable::Off);
     assert_eq!(b.send(0, group, station(1)), NOWHERE);
     assert_eq!(b.drops(DropReason::BridgeFiltered), before + 1);
 }
@@ -270,7 +270,7 @@ fn a_span_member_sees_every_vlan() {
 #[test]
 fn a_span_member_is_no_port_of_a_spanning_tree() {
     let b = Bench::new(3);
-    b.config(|c| c.stp = Stp::Rstp(RstpConfig::default()));
+    b.config(|c| c.stp = Some(RstpConfig::default()));
     let ports = || {
         let info = b.vnet.bridge_info("bridge0").unwrap();
         info.stp
@@ -287,8 +287,8 @@ fn a_span_member_is_no_port_of_a_spanning_tree() {
     b.system.poll(b.system.now() + Duration::from_secs(60));
     assert!(b.ports[2].recv().is_none() && b.ports[1].recv().is_some());
     // A tree that is planted later has no such port, either; and the member is a port when it does more.
-    b.config(|c| c.stp = Stp::Off);
-    b.config(|c| c.stp = Stp::Rstp(RstpConfig::default()));
+    b.config(|c| c.stp = None);
+    b.config(|c| c.stp = Some(RstpConfig::default()));
     assert_eq!(ports(), ["p0", "p1"]);
     treat(&b, "p2", |_| {});
     assert_eq!(ports(), ["p0", "p1", "p2"]);

@@ -1,9 +1,9 @@
 //! Promise: a bridge that tells VLANs apart keeps each frame in its VLAN, and says why it drops one.
 
 use vnet::{
-    AdminError, BridgeConfig, BridgeVlans, DropReason, HostPort, MacAddr, MemberConfig,
-    MemberVlans, OwnedVnet, Privilege, RstpConfig, Stp, StpState, Switchable, System, TagPolicy,
-    Tpid, VidSet, VlanConfig, VlanLearning, Vnet,
+    AdminError, BridgeConfig, BridgeVlans, DropReason, MacAddr, MemberConfig, MemberVlans,
+    OwnedVnet, Privilege, RstpConfig, StpState, Switchable, System, TagPolicy, Tpid, VidSet,
+    VlanConfig, VlanLearning, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::bridge::{Bench, EVERYONE, OTHER, station};
@@ -372,7 +372,7 @@ fn a_vlan_interface_on_a_bridge_is_the_way_in_and_a_router_between_vlans() {
     assert!(!reaches(&s, "192.0.2.2"));
     assert!(s.stats().unwrap().tx_drops(DropReason::VlanFiltered) > 0);
     let mut detached = config;
-    detached.host_port = HostPort::Detached;
+    detached.host_port = Switchable::Off;
     s.set_bridge("bridge0", detached).unwrap();
     assert!(!reaches(&c, "192.0.2.129") && reaches(&a, "192.0.2.3"));
     for v in [s, a, b, c] {
@@ -428,7 +428,7 @@ fn a_bridge_with_vlans_runs_a_spanning_tree_on_ports_that_take_only_tags() {
     let system = System::virtual_time(1);
     let switches = ["s0", "s1"].map(|name| vnet(&system, name));
     let config = BridgeConfig {
-        stp: Stp::Rstp(RstpConfig::default()),
+        stp: Some(RstpConfig::default()),
         vlans: Some(BridgeVlans::default()),
         ..BridgeConfig::default()
     };
@@ -463,7 +463,7 @@ fn a_providers_spanning_tree_is_none_of_its_customers_business() {
                 ..RstpConfig::default()
             };
             BridgeConfig {
-                stp: Stp::Rstp(config),
+                stp: Some(config),
                 ..BridgeConfig::default()
             }
         };

@@ -261,7 +261,8 @@ fn a_wait_with_a_limit_ends_beside_what_goes_round() {
         let timeout = system.timeout(millis(5), pending::<()>());
         assert!(system.block_on(timeout).unwrap().is_err());
         assert!((at(20)..at(21)).contains(&system.now()));
-        assert_eq!(system.run_until(at(25)).unwrap().now, at(25));
+        system.run_until(at(25)).unwrap();
+        assert_eq!(system.now(), at(25));
         let error = system.run_until_idle(RunLimit::time(millis(5)));
         assert!(matches!(error, Err(RunError::Time { .. })), "{error:?}");
         let error = system.run_until_idle(RunLimit::events(5));

@@ -183,8 +183,8 @@ fn what_never_rests_stops_at_a_limit() {
     }
     port.send(broadcast(1)).unwrap();
     // Without a limit on hops this would go round at one instant for ever.
-    let ran = system.run_until_idle(RunLimit::events(2_000)).unwrap();
-    assert!(ran.events > 10, "it does go round: {ran:?}");
+    let events = system.run_until_idle(RunLimit::events(2_000)).unwrap();
+    assert!(events > 10, "it does go round: {events}");
     for v in [a, b] {
         assert_conserved(&v);
         assert_clean(&v.destroy());

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vnet::net::{BindOptions, Reuse, TcpListener, TcpStream, UdpSocket};
+use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::{OwnedVnet, SocketError, System};
 use vnet_tests::accounts::assert_conserved;
 use vnet_tests::judge;
+use vnet_tests::sockets::Bound;
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -27,10 +28,10 @@ fn at(text: &str) -> SocketAddr {
     text.parse().expect("a socket address")
 }
 
-fn only_v6(only: bool) -> BindOptions {
-    BindOptions {
+fn only_v6(only: bool) -> Bound {
+    Bound {
+        reuse: false,
         only_v6: Some(only),
-        ..BindOptions::default()
     }
 }
 
@@ -121,7 +122,7 @@ fn a_udp_socket_serves_clients_of_both_families() -> Result {
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{to}");
     }
     // A broadcast reaches it, and one for IPv6 alone does not hear it.
-    let deaf = UdpSocket::bind_with(&b, "[::]:8", &only_v6(true))?;
+    let deaf = only_v6(true).udp(&b, "[::]:8")?;
     deaf.set_nonblocking(true)?;
     let client = UdpSocket::bind_in(&a, "0.0.0.0:0")?;
     client.set_broadcast(true)?;
@@ -145,7 +146,7 @@ fn a_socket_speaks_what_it_was_made_for() -> Result {
         UdpSocket::bind_in(&a, "0.0.0.0:0")?,
         UdpSocket::bind_in(&a, "[::]:0")?,
     );
-    let v6 = UdpSocket::bind_with(&a, "[::]:0", &only_v6(true))?;
+    let v6 = only_v6(true).udp(&a, "[::]:0")?;
     let mapped = "[::ffff:192.0.2.2]:7";
     fails(
         v4.send_to(b"x", "[2001:db8::2]:7"),
@@ -176,7 +177,7 @@ fn a_socket_speaks_what_it_was_made_for() -> Result {
         TcpStream::connect_in(&b, "[::ffff:192.0.2.1]:80"),
         SocketError::AddrNotAvailable,
     );
-    let _both = TcpListener::bind_with(&b, "[::]:81", &only_v6(false))?;
+    let _both = only_v6(false).listener(&b, "[::]:81", 128)?;
     let _client = TcpStream::connect_in(&a, "192.0.2.2:81")?;
     Ok(())
 }
@@ -209,17 +210,16 @@ proptest! {
         let mut tcp: Vec<(usize, bool, TcpListener)> = Vec::new();
         for (kind, shared) in kinds {
             let (addr, only_v6) = AT[kind];
-            let reuse = if shared { Reuse::Shared } else { Reuse::Exclusive };
-            let options = BindOptions { reuse, only_v6: Some(only_v6), ..BindOptions::default() };
+            let options = Bound { reuse: shared, only_v6: Some(only_v6) };
             let clash = |other: usize, other_shares: bool| {
                 let meet = holds(kind).iter().any(|x| holds(other).iter().any(|y| overlap(x, y)));
                 meet && !(shared && other_shares)
             };
             let same = |other: usize| holds(kind).iter().any(|x| holds(other).contains(x));
-            let socket = UdpSocket::bind_with(&b, addr, &options);
+            let socket = options.udp(&b, addr);
             prop_assert_eq!(socket.is_err(), udp.iter().any(|(k, s, _)| clash(*k, *s)), "udp {}", addr);
             udp.extend(socket.ok().map(|s| (kind, shared, s)));
-            let listener = TcpListener::bind_with(&b, addr, &options);
+            let listener = options.listener(&b, addr, 128);
             let refused = tcp.iter().any(|(k, s, _)| clash(*k, *s) || same(*k));
             prop_assert_eq!(listener.is_err(), refused, "tcp {}", addr);
             tcp.extend(listener.ok().map(|l| (kind, shared, l)));

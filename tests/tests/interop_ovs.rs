@@ -11,8 +11,7 @@ use std::time::Duration;
 use vnet::net::EchoSocket;
 use vnet::{
     AdminState, BridgeConfig, BridgeVlans, Carrier, DropReason, LaggConfig, LaggMode, MemberConfig,
-    MemberVlans, OwnedVnet, RstpConfig, Stp, StpRole, StpState, Switchable, System, VlanConfig,
-    Vnet,
+    MemberVlans, OwnedVnet, RstpConfig, StpRole, StpState, Switchable, System, VlanConfig, Vnet,
 };
 use vnet_tap::{NetNs, Tap, TapConfig};
 use vnet_tests::ovs::Ovs;
@@ -180,7 +179,7 @@ fn the_spanning_tree_has_its_root_on_either_side_and_survives_a_cut() {
             ..RstpConfig::default()
         };
         let config = BridgeConfig {
-            stp: Stp::Rstp(rstp),
+            stp: Some(rstp),
             ..BridgeConfig::default()
         };
         switch.set_bridge("bridge0", config).unwrap();
@@ -403,7 +402,7 @@ fn the_kernels_bridge_and_ours_make_one_tree() {
     let switch = system.create("switch").unwrap();
     switch.bridge("bridge0").unwrap();
     let config = BridgeConfig {
-        stp: Stp::Rstp(RstpConfig::default()),
+        stp: Some(RstpConfig::default()),
         ..BridgeConfig::default()
     };
     switch.set_bridge("bridge0", config).unwrap();

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use vnet::link::{Change, Codel, Discipline, FqCodel, LinkEvent, LinkState, QueueConfig, Shape};
+use vnet::link::{Change, Codel, Discipline, FqCodel, QueueConfig, Shape};
 use vnet::net::{EchoSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::time::Instant;
-use vnet::{DropReason, LinkConfig, OwnedVnet, System};
+use vnet::{Carrier, DropReason, LinkConfig, OwnedVnet, System};
 use vnet_tests::topology::hosts;
 
 const MS: Duration = Duration::from_millis(1);
@@ -302,13 +302,13 @@ fn a_link_that_is_down_loses_everything_and_comes_back() {
         };
         a.set_link("eth0", config).expect("a valid link");
     };
-    set(LinkState::Down);
+    set(Carrier::Down);
     from.send_to(b"lost", "192.0.2.2:9")
         .expect("there is a route");
     to.set_read_timeout(Some(SECOND / 2)).expect("not zero");
     assert!(to.recv_from(&mut [0; 8]).is_err());
     assert!(a.link_stats("eth0").expect("an interface").down > 0);
-    set(LinkState::Up);
+    set(Carrier::Up);
     system.sleep(2 * SECOND).expect("virtual time");
     from.send_to(b"there", "192.0.2.2:9")
         .expect("there is a route");
@@ -320,21 +320,18 @@ fn a_script_follows_its_interface_when_that_is_renamed() {
     let system = System::virtual_time(1);
     let (a, _b) = pair(&system, LinkConfig::default());
     let second = Duration::from_secs(1);
-    let state = |at, state| LinkEvent {
-        at: at * second,
-        change: Change::State(Shape::Const(state)),
-    };
-    let events = [state(1, LinkState::Down), state(3, LinkState::Up)];
+    let state = |at, state| (at * second, Change::State(Shape::Const(state)));
+    let events = [state(1, Carrier::Down), state(3, Carrier::Up)];
     let script = a.script_link("eth0", &events).expect("there is a link");
     a.rename_interface("eth0", "wan").expect("a free name");
     // Another one that takes the name is not changed.
     let _port = a.port("eth0", None).expect("free again");
     system.run_for(2 * second).expect("no task waits");
-    assert_eq!(a.link("wan").map(|l| l.state), Ok(LinkState::Down));
-    assert_eq!(a.link("eth0").map(|l| l.state), Ok(LinkState::Up));
+    assert_eq!(a.link("wan").map(|l| l.state), Ok(Carrier::Down));
+    assert_eq!(a.link("eth0").map(|l| l.state), Ok(Carrier::Up));
     a.rename_interface("wan", "lan").expect("a free name");
     system.run_for(2 * second).expect("no task waits");
-    assert_eq!(a.link("lan").map(|l| l.state), Ok(LinkState::Up));
+    assert_eq!(a.link("lan").map(|l| l.state), Ok(Carrier::Up));
     assert_eq!((script.changes(), script.is_finished()), (2, true));
     assert!(script.join().is_ok());
 }

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use vnet::capture::{CaptureOptions, Recorder};
-use vnet::link::LinkState;
 use vnet::{
-    AdminState, BridgeConfig, BridgeMode, DropReason, Forwarding, LaggConfig, LinkConfig,
-    LldpNeighbour, OwnedVnet, Port, RstpConfig, Stp, System, VlanConfig, Vnet,
+    AdminState, BridgeConfig, BridgeMode, Carrier, DropReason, Forwarding, LaggConfig, LinkConfig,
+    LldpNeighbour, OwnedVnet, Port, RstpConfig, System, VlanConfig, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::frames::ethernet;
@@ -113,7 +112,7 @@ fn what_is_known_ends_with_its_time_its_wire_or_a_word() {
     assert_eq!(known(t), [""; 0]);
     // Its time: what was said 30 s apart holds for 121 s.
     let lossy = LinkConfig {
-        state: LinkState::Down,
+        state: Carrier::Down,
         ..LinkConfig::default()
     };
     pass(&system, 40);
@@ -133,7 +132,7 @@ fn ports_that_discard_speak_and_hubs_repeat_and_vlans_are_silent() {
     let system = System::virtual_time(1);
     let [s, t, h] = ["s", "t", "h"].map(|name| vnet(&system, name));
     let stp = BridgeConfig {
-        stp: Stp::Rstp(RstpConfig::default()),
+        stp: Some(RstpConfig::default()),
         ..BridgeConfig::default()
     };
     for switch in [&s, &t] {

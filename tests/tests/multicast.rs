@@ -5,11 +5,12 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::time::Duration;
 
-use vnet::net::{BindOptions, Reuse, UdpSocket};
+use vnet::net::UdpSocket;
 use vnet::{DropReason, NextHop, OwnedVnet, Port, SocketError, System, Vnet};
 use vnet_tests::accounts::assert_conserved;
 use vnet_tests::frames::{IPV4, Ip4, checksum, ethernet};
 use vnet_tests::judge;
+use vnet_tests::sockets::Bound;
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -38,11 +39,11 @@ fn star(system: &System) -> Result<(OwnedVnet, Vec<OwnedVnet>)> {
 
 /// A socket that others may share their address with.
 fn shared(vnet: &Vnet, addr: &str) -> UdpSocket {
-    let options = BindOptions {
-        reuse: Reuse::Shared,
-        ..BindOptions::default()
+    let options = Bound {
+        reuse: true,
+        only_v6: None,
     };
-    let socket = UdpSocket::bind_with(vnet, addr, &options).expect("a shared address");
+    let socket = options.udp(vnet, addr).expect("a shared address");
     socket.set_nonblocking(true).expect("it exists");
     socket
 }

@@ -288,11 +288,7 @@ fn a_capture_that_panics_ends_and_the_frame_goes_its_way() {
         assert_eq!(receiver.recv(&mut [0; 8]).unwrap(), 3);
     }
     assert_eq!(bomb.times(), 1);
-    assert!(
-        a.captures("eth0").unwrap()[0]
-            .description
-            .ends_with("(panicked)")
-    );
+    assert!(a.captures("eth0").unwrap()[0].ends_with("(panicked)"));
     let stats = a.stats().unwrap();
     assert_eq!(stats.tx_drops(DropReason::VnetFailed), 0);
     assert_conserved(&a);

@@ -600,7 +600,7 @@ fn a_spoiled_record_says_where() {
                 .replace("[ops", "[record.ops")
         );
         let error = Record::from_toml(&spoiled).expect_err("it is none");
-        assert!(matches!(error, RecordError::Read(_)));
+        assert!(matches!(error, RecordError::Read { .. }));
         let said = error.to_string();
         assert!(
             said.starts_with("not a valid record: ") && said.contains(expected),

@@ -179,7 +179,7 @@ fn an_interface_that_comes_home_under_another_name_is_recorded_under_it() {
     assert_eq!(said(&a), ["epair eth0 to far:eth9"]);
     has_twin(&a);
     let moved = b.return_interface("eth0").unwrap();
-    assert_eq!(moved.name, "eth1");
+    assert_eq!(moved, "eth1");
     assert_eq!(
         said(&a),
         [
@@ -282,7 +282,7 @@ fn what_a_step_made_comes_home_under_another_name_and_has_a_twin() {
     assert_eq!(said(&a), ["remove_interface svc0", "port svc0"]);
     twin();
     let moved = b.return_interface("lan0").unwrap();
-    assert_eq!(moved.name, "svc1");
+    assert_eq!(moved, "svc1");
     assert_eq!(
         said(&a),
         [
@@ -367,7 +367,7 @@ fn the_ends_of_a_pair_find_each_other_under_other_names() {
     // By way of another vnet, and by hand; at both ends, and crossed.
     a.move_interface("eth0", &b).unwrap();
     a.epair("eth0", &b, "x").unwrap();
-    assert_eq!(b.return_interface("eth0").unwrap().name, "eth2");
+    assert_eq!(b.return_interface("eth0").unwrap(), "eth2");
     far.rename_interface("eth0", "tmp").unwrap();
     far.rename_interface("eth1", "eth0").unwrap();
     far.rename_interface("tmp", "eth1").unwrap();

@@ -14,7 +14,7 @@ use std::time::Duration;
 use acts::{Action, Frame, Op, script};
 use ipv6::{assert_serves_ipv6, six};
 use vnet::capture::{Capture, CaptureOptions, LargeSegments, Recorder, Rotate};
-use vnet::net::{BindOptions, EchoSocket, RawSocket, Reuse, TcpListener, TcpStream, UdpSocket};
+use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::{AdminState, Forwarding, NextHop, OwnedVnet, System, TaskHandle};
 use vnet_tests::accounts::{assert_clean, assert_conserved, run_until_idle};
 use vnet_tests::cases::run_cases_on_all;
@@ -23,6 +23,7 @@ use vnet_tests::frames::{
     tcp, udp,
 };
 use vnet_tests::peer::Peer;
+use vnet_tests::sockets::Bound;
 use vnet_tests::talks::{Place, Saying, Talks};
 use vnet_tests::topology::{self, vnet, wire};
 
@@ -184,8 +185,7 @@ impl World {
             return;
         };
         let mine = &mut self.sockets[at];
-        let options = listening(4, true);
-        let listener = TcpListener::bind_with(v, ("0.0.0.0", port), &options);
+        let listener = listening(true).listener(v, &format!("0.0.0.0:{port}"), 4);
         mine.listeners.extend(listener);
         let syn = Segment {
             seq: u32::from(from) << 30,
@@ -328,8 +328,9 @@ impl World {
             Op::Listen(port, backlog) => {
                 for all in ALL {
                     // One for both families, or one for each.
-                    let options = listening(backlog, backlog % 2 == 0);
-                    let listener = TcpListener::bind_with(v, (all, port), &options);
+                    let options = listening(backlog % 2 == 0);
+                    let backlog = i32::try_from(backlog).expect("a small number");
+                    let listener = options.listener(v, &format!("{all}:{port}"), backlog);
                     mine.listeners.extend(listener);
                 }
             }
@@ -484,7 +485,8 @@ impl World {
                     false => v.move_interface(name(*i), to),
                 };
                 if let Ok(moved) = moved {
-                    assert_eq!((&*moved.from, &*moved.to), (v.name(), to.name()));
+                    let there = to.interfaces().unwrap_or_default();
+                    assert!(there.iter().any(|i| i.name == moved), "{moved}");
                 }
             }
             Op::Return(who, i) => {
@@ -586,12 +588,11 @@ fn assert_serves(system: &System, v: &OwnedVnet, i: usize) {
 }
 
 /// Every address of a family.
-const ALL: [&str; 2] = ["::", "0.0.0.0"];
+const ALL: [&str; 2] = ["[::]", "0.0.0.0"];
 
-fn listening(backlog: usize, only_v6: bool) -> BindOptions {
-    BindOptions {
-        backlog,
-        reuse: Reuse::Shared,
+fn listening(only_v6: bool) -> Bound {
+    Bound {
+        reuse: true,
         only_v6: Some(only_v6),
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use vnet::{
-    BridgeVlans, DropReason, HostPort, MemberConfig, MemberVlans, NextHop, Resource, Snooping,
-    SnoopingInfo, StormLimits, Switchable, VlanConfig,
+    BridgeVlans, DropReason, MemberConfig, MemberVlans, NextHop, Resource, Snooping, SnoopingInfo,
+    StormLimits, Switchable, VlanConfig,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::bridge::{Bench, NOWHERE, station};
@@ -83,7 +83,7 @@ fn bench(ports: usize, change: impl FnOnce(&mut Snooping)) -> Bench {
     let mut snooping = Snooping::default();
     change(&mut snooping);
     b.config(|c| {
-        c.host_port = HostPort::Detached;
+        c.host_port = Switchable::Off;
         c.snooping = Some(snooping);
     });
     b.ports[0].send(asks(0)).unwrap();
@@ -272,7 +272,7 @@ fn vlans_have_groups_of_their_own() {
 #[test]
 fn the_vnet_itself_sends_to_members_only_and_hears_all() {
     let b = bench(3, |_| {});
-    b.config(|c| c.host_port = HostPort::Attached);
+    b.config(|c| c.host_port = Switchable::On);
     b.vnet
         .add_address("bridge0", "192.0.2.100/24".parse().unwrap())
         .unwrap();
@@ -524,7 +524,7 @@ fn nobody_is_asked_where_nobody_is() {
 #[test]
 fn a_router_above_the_bridge_is_heard() {
     let b = bench(2, |c| c.querier = Some(Ipv4Addr::new(192, 0, 2, 50)));
-    b.config(|c| c.host_port = HostPort::Attached);
+    b.config(|c| c.host_port = Switchable::On);
     b.vnet.vlan("bridge0", "v0", VlanConfig::dot1q(5)).unwrap();
     b.vnet.bridge("above").unwrap();
     let outside = b.vnet.port("outside", None).unwrap();

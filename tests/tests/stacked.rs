@@ -11,8 +11,8 @@ use vnet::record::Operation;
 use vnet::time::Instant;
 use vnet::{
     AdminError, AdminState, BridgeConfig, Carrier, Direction, DropReason, LaggConfig, MacAddr,
-    MemberConfig, NextHop, OwnedVnet, Packet, Port, RstpConfig, RstpPort, StationOrigin, Stp,
-    StpEdge, Switchable, System, VlanConfig, Vnet,
+    MemberConfig, NextHop, OwnedVnet, Packet, Port, RstpConfig, RstpPort, StationOrigin, StpEdge,
+    Switchable, System, VlanConfig, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::frames::{ARP, Station, arp, ethernet};
@@ -430,7 +430,7 @@ fn whoever_watches_a_member_or_its_bridge_hears_what_becomes_of_every_frame() {
         s.add_member("br0", name).unwrap();
     }
     s.vlan("br0", "v5", VlanConfig::dot1q(5)).unwrap();
-    let stp = Stp::Rstp(RstpConfig::default());
+    let stp = Some(RstpConfig::default());
     let edge = MemberConfig {
         rstp: RstpPort {
             edge: StpEdge::Yes,

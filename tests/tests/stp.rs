@@ -10,11 +10,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
-use vnet::link::{Change, LinkEvent, Shape};
+use vnet::link::{Change, Shape};
 use vnet::record::Record;
 use vnet::{
     AdminError, AdminState, BridgeConfig, BridgeInfo, DropReason, LinkConfig, MacAddr,
-    MemberConfig, OwnedVnet, Port, RstpConfig, RstpPort, Stp, StpEdge, StpInfo, StpRole, StpState,
+    MemberConfig, OwnedVnet, Port, RstpConfig, RstpPort, StpEdge, StpInfo, StpRole, StpState,
     Switchable, System, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
@@ -28,7 +28,7 @@ const NOWHERE: [usize; 0] = [];
 
 fn rstp() -> BridgeConfig {
     BridgeConfig {
-        stp: Stp::Rstp(RstpConfig::default()),
+        stp: Some(RstpConfig::default()),
         ..BridgeConfig::default()
     }
 }
@@ -209,7 +209,7 @@ fn a_switch_with_a_better_priority_becomes_the_root_and_costs_decide_about_paths
         ..RstpConfig::default()
     };
     let config = BridgeConfig {
-        stp: Stp::Rstp(first),
+        stp: Some(first),
         ..rstp()
     };
     mesh.switches[2].set_bridge(BRIDGE, config).unwrap();
@@ -282,7 +282,7 @@ proptest! {
 /// A bridge with ports to the outside, and a tree.
 fn bench(ports: usize) -> Bench {
     let bench = Bench::new(ports);
-    bench.config(|config| config.stp = Stp::Rstp(RstpConfig::default()));
+    bench.config(|config| config.stp = Some(RstpConfig::default()));
     for n in 0..ports {
         let name = format!("p{n}");
         bench.vnet.set_member(BRIDGE, &name, edge()).unwrap();
@@ -330,10 +330,7 @@ fn a_script_that_changes_a_links_rate_leaves_the_tree_as_it_is() {
         second: 1_000_000_000,
         every: Duration::from_secs(1),
     });
-    let script = LinkEvent {
-        at: Duration::ZERO,
-        change: rates,
-    };
+    let script = (Duration::ZERO, rates);
     let running = mesh.switches[0].script_link("w0", &[script]).unwrap();
     for _ in 0..5 {
         mesh.pass(1);
@@ -418,7 +415,7 @@ fn a_port_that_discards_neither_learns_nor_delivers() {
     assert_eq!(b.send(0, EVERYONE, station(1)), [1]);
     assert_eq!(tree(&b.vnet).root_port.as_deref(), Some("p0"));
     // Without a tree all ports forward at once, and BPDUs are for nobody.
-    b.config(|config| config.stp = Stp::Off);
+    b.config(|config| config.stp = None);
     assert!(info(&b.vnet).stp.is_none());
     assert_eq!(b.send(0, [0x01, 0x80, 0xc2, 0, 0, 0], station(1)), NOWHERE);
     assert_eq!(b.drops(DropReason::BridgeFiltered), 1);
@@ -469,7 +466,7 @@ fn parameters_out_of_range_are_refused() {
         ..RstpConfig::default()
     };
     let config = BridgeConfig {
-        stp: Stp::Rstp(bad),
+        stp: Some(bad),
         ..BridgeConfig::default()
     };
     let refused = v.set_bridge(BRIDGE, config).unwrap_err();
@@ -585,7 +582,7 @@ impl Marked {
                 ..SLOWEST
             };
             let config = BridgeConfig {
-                stp: Stp::Rstp(config),
+                stp: Some(config),
                 ..BridgeConfig::default()
             };
             switch.set_bridge(BRIDGE, config).unwrap();

@@ -15,15 +15,15 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use vnet::capture::FrameTap;
-use vnet::link::LinkState;
-use vnet::link::{Change, LinkEvent, Shape};
+use vnet::link::{Change, Shape};
 use vnet::net::UdpSocket;
 use vnet::record::Operation;
 use vnet::time::Instant;
 use vnet::{
-    AdminState, BridgeConfig, ClassMaps, CreateError, Denied, Direction, Forwarding, InitRecord,
-    LaggConfig, LinkConfig, MacAddr, MemberConfig, MessageLayer, Offload, OwnedVnet, Packet,
-    Privilege, Privileges, Resource, RouterConfig, RunLimit, Stage, System, VlanConfig, Vnet,
+    AdminState, BridgeConfig, Carrier, ClassMaps, CreateError, Denied, Direction, Forwarding,
+    InitRecord, LaggConfig, LinkConfig, MacAddr, MemberConfig, MessageLayer, Offload, OwnedVnet,
+    Packet, Privilege, Privileges, Resource, RouterConfig, RunLimit, Stage, System, VlanConfig,
+    Vnet,
 };
 use vnet_tests::topology::hosts;
 
@@ -334,8 +334,8 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
         said(s.tenant.set_forwarding(Forwarding::Enabled))
     }),
     ("script_link", CONFIG, |s| {
-        let change = Change::State(Shape::Const(LinkState::Down));
-        let event = LinkEvent { at: SECOND, change };
+        let change = Change::State(Shape::Const(Carrier::Down));
+        let event = (SECOND, change);
         said(s.tenant.script_link("eth0", &[event]))
     }),
     ("sysctl", Own, |s| said(s.tenant.sysctl("net.inet.ip.ttl"))),

@@ -138,7 +138,7 @@ impl Way for WayOf<'_> {
         let takes_time = |number: usize| {
             let mut scripts = plan.scripts.iter().filter(|s| s.link == number);
             let configured = plan.links[number].outgoing.iter().any(limits);
-            configured || scripts.any(|s| s.events.iter().any(|e| changes_limits(&e.change)))
+            configured || scripts.any(|s| s.events.iter().any(|e| changes_limits(&e.1)))
         };
         let mut links = 0..plan.links.len();
         let crosses = |number: usize| plan.links[number].segments.iter().any(|s| way.contains(s));

@@ -23,10 +23,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use vnet::link::LinkEvent;
-use vnet::{
-    BridgeConfig, ClassMaps, LinkConfig, MacAddr, MemberConfig, RouterConfig, Stp, VlanConfig,
-};
+use vnet::link::Change;
+use vnet::{BridgeConfig, ClassMaps, LinkConfig, MacAddr, MemberConfig, RouterConfig, VlanConfig};
 
 pub use trace::Unreachable;
 
@@ -84,7 +82,7 @@ impl PlannedVnet {
     /// True for a switch that takes part in a spanning tree.
     pub(crate) fn speaks_rstp(&self) -> bool {
         let bridge = self.bridge.as_ref();
-        bridge.is_some_and(|bridge| bridge.stp != Stp::Off)
+        bridge.is_some_and(|bridge| bridge.stp.is_some())
     }
 }
 
@@ -166,7 +164,7 @@ pub struct PlannedScript {
     /// The wire of the link: 0, unless it has several.
     pub wire: usize,
     /// The events, in the order of the file.
-    pub events: Vec<LinkEvent>,
+    pub events: Vec<(Duration, Change)>,
 }
 
 /// A job to run.

@@ -108,7 +108,7 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
 
 fn events(plan: &Plan) -> Vec<EventReport> {
     let event = |event: &crate::topology::Event| EventReport {
-        at: event.event.at,
+        at: event.event.0,
         link: event.target.get_ref().to_string(),
         change: event.in_words(),
     };

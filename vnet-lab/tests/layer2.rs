@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use running::{DRIVERS, example, options, passes};
 use vnet::{
-    BridgeConfig, BridgeView, ClassMaps, ClassRule, Inspection, LaggConfig, LaggHash, LaggMode,
-    MacAddr, MemberConfig, MemberVlans, RstpConfig, Snooping, Stp, StpEdge, StpSegment, Switchable,
+    BridgeConfig, BridgeInfo, ClassMaps, ClassRule, Inspection, LaggConfig, LaggHash, LaggMode,
+    MacAddr, MemberConfig, MemberVlans, RstpConfig, Snooping, StpEdge, StpSegment, Switchable,
     TagPolicy, Tpid, VlanLearning,
 };
 use vnet_lab::report::{Figures, Layout};
@@ -54,7 +54,7 @@ fn the_example_of_qinq_passes_under_both_drivers() {
     }
 }
 
-fn bridge_of(seen: &Inspection) -> &BridgeView {
+fn bridge_of(seen: &Inspection) -> &BridgeInfo {
     let mut bridges = seen.interfaces.iter().filter_map(|i| i.bridging.as_ref());
     bridges.next().expect("it has a bridge")
 }
@@ -227,7 +227,7 @@ fn every_key_of_a_switch_comes_to_what_the_library_has() {
         bridge.config.clone()
     };
     let all = "stp = { priority = 8192, hello_time = '1s', max_age = '10s', forward_delay = '7s', tx_hold_count = 3 }";
-    assert_eq!(of(all).stp, Stp::Rstp(rstp));
+    assert_eq!(of(all).stp, Some(rstp));
     let all = "snooping = { querier = '192.0.2.9', querier_v6 = 'fe80::9', query_interval = '30s', fast_leave = true, \
                unknown = false, max_groups = 7 }";
     let snooping = Snooping {

@@ -595,7 +595,7 @@ fn a_number_of_an_event_has_the_radix_it_is_written_in() {
         "",
     );
     let (topology, _) = Topology::parse("x.toml", &source).unwrap_or_else(|e| panic!("{e}"));
-    let change = topology.events[0].event.change;
+    let change = topology.events[0].event.1;
     assert_eq!(change, Change::QueueFrames(Shape::Const(16)));
 }
 

@@ -8,9 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vnet::link::LinkState;
 use vnet::net::{TcpListener, TcpStream};
-use vnet::{Forwarding, LinkConfig, OwnedVnet, System, Vnet};
+use vnet::{Carrier, Forwarding, LinkConfig, OwnedVnet, System, Vnet};
 
 type Failure = Box<dyn Error>;
 
@@ -137,7 +136,7 @@ pub(crate) fn run() -> Result<(Duration, Duration), Failure> {
 
     let by_fast = fetch(&system, &north.hosts[0], "host2-1")?;
     let dead = LinkConfig {
-        state: LinkState::Down,
+        state: Carrier::Down,
         ..fast
     };
     north.router.set_link("fast", dead)?;

@@ -109,8 +109,8 @@ mod trace;
 mod transport;
 
 pub use admin::bridges::{
-    BridgeInfo, BridgeView, GroupInfo, MemberInfo, SnoopingInfo, StaticStation, StationInfo,
-    StpInfo, StpPortInfo,
+    BridgeInfo, GroupInfo, MemberInfo, SnoopingInfo, StaticStation, StationInfo, StpInfo,
+    StpPortInfo,
 };
 pub use admin::inspect::{Inspection, InterfaceView, NeighbourInfo, SocketInfo, SocketKind};
 pub use admin::interfaces::{IfInfo, VlanInfo};
@@ -121,8 +121,8 @@ pub use admin::routes::RouteInfo;
 pub use admin::scripts::LinkScript;
 pub use admin::sysctl;
 pub use admin::{
-    Fate, InterfacePin, LentInterface, Moved, NextHopSpec as NextHop, Pins, Port, PortError,
-    ReturnedInterface, SocketPin, ThreadPin,
+    InterfacePin, LentInterface, NextHopSpec as NextHop, Pins, Port, PortError, ReturnedInterface,
+    SocketPin, ThreadPin,
 };
 pub use base::config::{ConfigError, ParseError};
 pub use base::rng::Rng;
@@ -133,8 +133,8 @@ pub use instance::messages::MessageLayer;
 pub use instance::phase::PhaseName;
 pub use instance::{
     CreateError, Denied, DestroyReport, Entered, Failure, Gone, Graceful, InitRecord, Local,
-    LocalError, Outcome, OwnedVnet, Privilege, Privileges, Released, Resource, Scope,
-    ShutdownError, Stage, StepReport, System, Usage, Vnet,
+    LocalError, Outcome, OwnedVnet, Privilege, Privileges, Released, Resource, ShutdownError,
+    Stage, StepReport, System, Usage, Vnet,
 };
 pub use ip::fib::RouteKind;
 pub use ip::state::Forwarding;
@@ -148,8 +148,8 @@ pub use netif::bridge::stp::config::{
 pub use netif::bridge::stp::state::{PortState as StpState, Role as StpRole, StpCounters};
 pub use netif::bridge::stp::vector::BridgeIdentifier;
 pub use netif::bridge::{
-    BridgeConfig, BridgeCounters, BridgeMode, BridgeVlans, HostPort, MemberConfig, MemberVlans,
-    Snooping, SnoopingCounters, StormLimits, Stp, Switchable, TagPolicy, VidSet, VlanLearning,
+    BridgeConfig, BridgeCounters, BridgeMode, BridgeVlans, MemberConfig, MemberVlans, Snooping,
+    SnoopingCounters, StormLimits, Switchable, TagPolicy, VidSet, VlanLearning,
 };
 pub use netif::fingerprint::Fingerprint;
 pub use netif::lagg::config::{LaggConfig, LaggHash, LaggMode};
@@ -163,10 +163,9 @@ pub use packet::tag::Tpid;
 pub use packet::{Direction, MacAddr, Packet, Payload};
 pub use runtime::cost::VirtualConfig;
 pub use runtime::threads::ThreadsConfig;
-pub use tasks::pending::{PendingTask, PendingThread, PendingVnet, RecentEvent, TaskState};
+pub use tasks::pending::{PendingTask, PendingThread, PendingVnet};
 pub use tasks::{
-    Deadlock, Elapsed, Panic, Pending, Ran, RunError, RunLimit, Sleep, TaskError, TaskHandle,
-    Timeout,
+    Deadlock, Elapsed, Panic, Pending, RunError, RunLimit, Sleep, TaskError, TaskHandle,
 };
 pub use transport::error::SocketError;
 pub use transport::tcp::{Congestion, TcpInfo, TcpState};
@@ -174,11 +173,11 @@ pub use transport::tcp::{Congestion, TcpInfo, TcpState};
 /// Recording the frames of an interface. See `docs/captures.md`.
 pub mod capture {
     pub use crate::admin::captures::Capture;
+    pub use crate::netif::FrameTap;
     pub use crate::netif::capture::output::{CaptureSink, Flush, Writing};
     pub use crate::netif::capture::recorder::{
         CaptureError, CaptureOptions, CaptureReport, LargeSegments, Recorder, Rotate,
     };
-    pub use crate::netif::{CaptureId, CaptureInfo, FrameTap};
 }
 
 #[doc(hidden)]
@@ -210,11 +209,10 @@ pub mod net {
     };
 
     pub use crate::socket::{
-        BindOptions, DatagramError, Domain, EchoEvent, EchoSocket, Incoming, Interest, Message,
-        Protocol, RawSocket, Readiness, SendFlags, Socket, SocketOptions, TcpKeepalive,
-        TcpListener, TcpStream, ToSocketAddrs, Type, UdpSocket,
+        DatagramError, Domain, EchoEvent, EchoSocket, Incoming, Interest, Message, Protocol,
+        RawSocket, Readiness, SendFlags, Socket, SocketOptions, TcpKeepalive, TcpListener,
+        TcpStream, ToSocketAddrs, Type, UdpSocket,
     };
-    pub use crate::transport::ports::Reuse;
 }
 
 /// The project's documents, whose examples are run as tests.

@@ -37,7 +37,7 @@ fn main() -> Result<(), Error> {
             }
         }
         let from = Wall::now();
-        let ran = system.run_until_idle(RunLimit::default())?;
+        let events = system.run_until_idle(RunLimit::default())?;
         let took = from.elapsed();
         for task in tasks {
             assert_eq!(task.join()??, args.pings, "no answer is lost");
@@ -45,9 +45,9 @@ fn main() -> Result<(), Error> {
         table.add_row([
             nodes.to_string(),
             format!("{start_up:.1?}"),
-            ran.events.to_string(),
+            events.to_string(),
             format!("{took:.1?}"),
-            format!("{:.0}", ran.events as f64 / took.as_secs_f64()),
+            format!("{:.0}", events as f64 / took.as_secs_f64()),
         ]);
     }
     println!("{table}");

@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use proptest::prelude::*;
-use vnet::link::{
-    Codel, Discipline, Ecn, FqCodel, Jitter, LinkState, Loss, Order, QueueConfig, Red, Reorder,
-};
+use vnet::link::{Codel, Discipline, Ecn, FqCodel, Jitter, Loss, Order, QueueConfig, Red, Reorder};
 use vnet::sysctl;
 use vnet::{
-    AdminState, BridgeConfig, BridgeVlans, Forwarding, LaggConfig, LaggMode, LinkConfig, MacAddr,
-    MemberConfig, MemberVlans, NextHop, Offload, OwnedVnet, Privilege, Privileges, Resource,
-    RouterConfig, RstpConfig, Stp, Switchable, VlanConfig, Vnet,
+    AdminState, BridgeConfig, BridgeVlans, Carrier, Forwarding, LaggConfig, LaggMode, LinkConfig,
+    MacAddr, MemberConfig, MemberVlans, NextHop, Offload, OwnedVnet, Privilege, Privileges,
+    Resource, RouterConfig, RstpConfig, Switchable, VlanConfig, Vnet,
 };
 
 fn net(text: &str) -> Ipv4Net {
@@ -261,7 +259,7 @@ fn discipline() -> impl Strategy<Value = Discipline> {
 
 /// Any link that can be.
 pub(crate) fn link() -> impl Strategy<Value = LinkConfig> {
-    let state = prop_oneof![Just(LinkState::Up), Just(LinkState::Down)];
+    let state = prop_oneof![Just(Carrier::Up), Just(Carrier::Down)];
     let queue = (discipline(), edge_size(), prop::option::of(edge_size()));
     let queue = queue.prop_map(|(discipline, limit_frames, limit_bytes)| QueueConfig {
         discipline,
@@ -486,8 +484,8 @@ pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
             let config = BridgeConfig {
                 max_age: Duration::from_secs(u64::from(*seconds)),
                 stp: match seconds % 2 {
-                    0 => Stp::Off,
-                    _ => Stp::Rstp(RstpConfig::default()),
+                    0 => None,
+                    _ => Some(RstpConfig::default()),
                 },
                 vlans: (seconds % 3 == 0).then(BridgeVlans::default),
                 ..BridgeConfig::default()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use toml::Spanned;
-use vnet::{BridgeConfig, BridgeMode, BridgeVlans, HostPort, Stp};
+use vnet::{BridgeConfig, BridgeMode, BridgeVlans, Switchable};
 
 use super::{
     Plan, PlannedAttach, PlannedInterface, PlannedJob, PlannedLink, PlannedRoute, PlannedScript,
@@ -186,8 +186,8 @@ fn bridge(topology: &Topology, node: &Node, tells_vlans_apart: bool) -> Option<B
     let said = node.switch.config.clone();
     Some(BridgeConfig {
         mode,
-        host_port: HostPort::Detached,
-        stp: topology.rstp(node).map_or(Stp::Off, Stp::Rstp),
+        host_port: Switchable::Off,
+        stp: topology.rstp(node),
         vlans: said
             .vlans
             .or_else(|| tells_vlans_apart.then(BridgeVlans::default)),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeValue;
-use vnet::link::{Change, LinkEvent, LinkState, Shape};
+use vnet::Carrier;
+use vnet::link::{Change, Shape};
 
 use super::link;
 use crate::file::name::{interface_name, node_name};
@@ -21,7 +22,7 @@ pub struct Event {
     /// Where.
     pub target: Spanned<EventTarget>,
     /// When, from the start of the run, and what.
-    pub event: LinkEvent,
+    pub event: (Duration, Change),
 }
 
 /// What an event is about.
@@ -45,13 +46,13 @@ impl fmt::Display for EventTarget {
 impl Event {
     /// What changes, in words such as `rate 10.0 Mbit/s`.
     pub fn in_words(&self) -> String {
-        let change = &self.event.change;
+        let change = &self.event.1;
         let percent = |part: f64| format!("{} %", (part * 1e14).round() / 1e12);
         let errors = |bits: u64| format!("1 bit in {}", quantity::count(bits));
         let to = match change {
             Change::State(shape) => moves(shape, |state| match state {
-                LinkState::Up => "up".to_owned(),
-                LinkState::Down => "down".to_owned(),
+                Carrier::Up => "up".to_owned(),
+                Carrier::Down => "down".to_owned(),
             }),
             Change::Rate(shape) => moves(shape, quantity::rate),
             Change::Delay(shape) => moves(shape, quantity::time),
@@ -143,12 +144,9 @@ pub(super) fn read(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Even
         }
         _ => Change::QueueFrames(shape(key, value, problems, number(key, link::FRAMES))?),
     };
-    let event = LinkEvent {
-        at: at?.into_inner(),
-        change,
-    };
+    let event = (at?.into_inner(), change);
     // What the single values do not show: bounds in the wrong order, steps that are too short.
-    if let Err(error) = event.change.validate() {
+    if let Err(error) = event.1.validate() {
         problems.push(value.span(), error.to_string());
         return None;
     }

@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeValue;
-use vnet::LinkConfig;
-use vnet::link::{
-    Codel, Discipline, Ecn, FqCodel, Jitter, LinkState, Loss, Order, QueueConfig, Red, Reorder,
-};
+use vnet::link::{Codel, Discipline, Ecn, FqCodel, Jitter, Loss, Order, QueueConfig, Red, Reorder};
+use vnet::{Carrier, LinkConfig};
 
 use crate::file::source::Problems;
 use crate::file::table::{Table, Value, as_array, as_integer, as_string, checked, kind};
@@ -82,10 +80,10 @@ pub(super) fn read(
     config
 }
 
-pub(super) fn state(text: &str) -> Result<LinkState, String> {
+pub(super) fn state(text: &str) -> Result<Carrier, String> {
     match text {
-        "up" => Ok(LinkState::Up),
-        "down" => Ok(LinkState::Down),
+        "up" => Ok(Carrier::Up),
+        "down" => Ok(Carrier::Down),
         _ => Err(format!("expected \"up\" or \"down\", found \"{text}\"")),
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use toml::Spanned;
 use toml::de::DeTable;
-use vnet::{BridgeConfig, LinkConfig, RouteKind, RstpConfig, Stp, Tpid, VlanConfig};
+use vnet::{BridgeConfig, LinkConfig, RouteKind, RstpConfig, Tpid, VlanConfig};
 
 use super::end::{self, EndSpec, VlanSpec};
 use super::{
@@ -277,7 +277,7 @@ fn stp_priority(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Option<Sp
     let number = table.integer("stp_priority", 0..=u16::MAX.into(), problems)?;
     let priority = u16::try_from(*number.get_ref()).expect("the range is that of the type");
     let config = BridgeConfig {
-        stp: Stp::Rstp(RstpConfig {
+        stp: Some(RstpConfig {
             priority,
             ..RstpConfig::default()
         }),

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use toml::Spanned;
 use toml::de::DeValue;
-use vnet::{BridgeConfig, BridgeVlans, RstpConfig, Snooping, Stp, Switchable, Tpid, VlanLearning};
+use vnet::{BridgeConfig, BridgeVlans, RstpConfig, Snooping, Switchable, Tpid, VlanLearning};
 
 use crate::file::source::{Problems, Span};
 use crate::file::table::{Table, Value, checked, kind};
@@ -215,7 +215,7 @@ fn rstp(table: &mut Table<'_>, problems: &mut Problems<'_>) -> RstpConfig {
         tx_hold_count: count.map_or(default.tx_hold_count, |n| n.into_inner() as u8),
     };
     let bridge = BridgeConfig {
-        stp: Stp::Rstp(config),
+        stp: Some(config),
         ..BridgeConfig::default()
     };
     refused(&bridge, table, problems);

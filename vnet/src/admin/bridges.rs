@@ -17,7 +17,7 @@ use crate::netif::bridge::stp::vector::{BridgeIdentifier, PortNumber};
 use crate::netif::bridge::tree::Tree;
 use crate::netif::bridge::vlan::set::bad_vid;
 use crate::netif::bridge::{
-    Bridge, BridgeConfig, BridgeCounters, BridgeId, MemberConfig, SnoopingCounters, Stp,
+    Bridge, BridgeConfig, BridgeCounters, BridgeId, MemberConfig, SnoopingCounters,
 };
 use crate::netif::member::Member;
 use crate::netif::{AdminError, Kind, Netif};
@@ -28,10 +28,11 @@ use crate::stack::limits::Resource;
 
 /// What is configured of a bridge, and what it knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BridgeView {
+pub struct BridgeInfo {
     /// How it works.
     pub config: BridgeConfig,
-    /// Its members and how they are treated, in the order of their names.
+    /// Its members and how they are treated, in the order in which they joined; in an
+    /// [`Inspection`](crate::Inspection), in the order of their names.
     pub members: Vec<MemberInfo>,
     /// Its static stations, in the order of their addresses.
     pub stations: Vec<StaticStation>,
@@ -88,23 +89,6 @@ pub struct StaticStation {
 
 /// Label of the random stream of a filtering database's hash.
 const FDB_STREAM: u64 = 0x0066_6462;
-
-/// A bridge's configuration, members and counters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BridgeInfo {
-    /// How it works.
-    pub config: BridgeConfig,
-    /// Its members, in the order in which they joined.
-    pub members: Vec<MemberInfo>,
-    /// Stations that it knows: learned, static and local ones.
-    pub stations: usize,
-    /// Its part in a spanning tree, if it has one.
-    pub stp: Option<StpInfo>,
-    /// What it knows of groups, if it snoops.
-    pub snooping: Option<SnoopingInfo>,
-    /// What it did.
-    pub counters: BridgeCounters,
-}
 
 /// What a bridge knows of its spanning tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -333,7 +317,7 @@ impl Vnet {
         config.validate()?;
         self.configure(|stack, cx| {
             let id = bridge_id(stack, bridge)?;
-            if config.stp != Stp::Off {
+            if config.stp.is_some() {
                 check_size(stack, id, 0)?;
             }
             let bridges = &mut stack.bridges;
@@ -444,7 +428,7 @@ impl Vnet {
         })
     }
 
-    /// A bridge's configuration, its members, and its counters.
+    /// A bridge's configuration, its members, what it knows, and its counters.
     ///
     /// # Errors
     /// No bridge of that name.
@@ -452,14 +436,7 @@ impl Vnet {
         self.core.with(|stack, cx| {
             let id = bridge_id(stack, bridge)?;
             let bridge = stack.bridges.get(id).expect(THERE);
-            Ok(BridgeInfo {
-                config: bridge.config.clone(),
-                members: member_infos(stack, bridge),
-                stations: bridge.fdb.list(cx.now).count(),
-                stp: bridge.tree.as_deref().map(|tree| stp_info(stack, tree)),
-                snooping: snooping_info(stack, bridge, cx.now),
-                counters: bridge.counters,
-            })
+            Ok(info(stack, bridge, cx.now))
         })?
     }
 
@@ -638,11 +615,15 @@ fn member_infos(stack: &Stack, bridge: &Bridge) -> Vec<MemberInfo> {
     members.map(info).collect()
 }
 
-/// What is configured of a bridge; nothing for other interfaces.
-pub(super) fn view(stack: &Stack, netif: &Netif, now: Instant) -> Option<BridgeView> {
+/// What an inspection lists of a bridge; nothing for other interfaces.
+pub(super) fn view(stack: &Stack, netif: &Netif, now: Instant) -> Option<BridgeInfo> {
     let bridge = stack.bridges.get(netif.kind.bridge()?).expect(THERE);
-    let mut members = member_infos(stack, bridge);
-    members.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut seen = info(stack, bridge, now);
+    seen.members.sort_by(|a, b| a.name.cmp(&b.name));
+    Some(seen)
+}
+
+fn info(stack: &Stack, bridge: &Bridge, now: Instant) -> BridgeInfo {
     let is_static = |s: &FdbEntry| s.origin == Origin::Static;
     let station = |s: FdbEntry| StaticStation {
         mac: s.mac,
@@ -652,15 +633,15 @@ pub(super) fn view(stack: &Stack, netif: &Netif, now: Instant) -> Option<BridgeV
     let listed = bridge.fdb.list(now).filter(is_static).map(station);
     let mut stations: Vec<StaticStation> = listed.collect();
     stations.sort_by_key(|s| (s.mac, s.vid));
-    Some(BridgeView {
+    BridgeInfo {
         config: bridge.config.clone(),
-        members,
+        members: member_infos(stack, bridge),
         stations,
         fdb: self::stations(stack, bridge, now),
         stp: bridge.tree.as_deref().map(|tree| stp_info(stack, tree)),
         snooping: snooping_info(stack, bridge, now),
         counters: bridge.counters,
-    })
+    }
 }
 
 /// The names of the members of a bridge or a lagg; nothing for other interfaces.

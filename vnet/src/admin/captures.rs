@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::base::id::IfId;
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
-use crate::netif::{AdminError, CaptureId, CaptureInfo, FrameTap};
+use crate::netif::{AdminError, CaptureId, FrameTap};
 
 /// A capture that goes on until this is dropped, or its interface goes away.
 ///
@@ -39,11 +39,11 @@ impl Vnet {
         })
     }
 
-    /// The captures of an interface, in the order in which they began.
+    /// What the captures of an interface say of themselves ([`FrameTap::describe`]), in the order in which they began.
     ///
     /// # Errors
     /// No interface of that name.
-    pub fn captures(&self, name: &str) -> Result<Vec<CaptureInfo>, AdminError> {
+    pub fn captures(&self, name: &str) -> Result<Vec<String>, AdminError> {
         self.require(Privilege::Capture)?;
         self.with_netif(name, |netif, _| netif.taps.list())
     }
@@ -56,13 +56,6 @@ impl Vnet {
             let id = tap.take().map(|tap| netif.taps.add(tap));
             (netif.id, id.expect("an interface is found once"))
         })
-    }
-}
-
-impl Capture {
-    /// Which of its interface's captures it is.
-    pub fn id(&self) -> CaptureId {
-        self.id
     }
 }
 

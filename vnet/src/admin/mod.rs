@@ -36,7 +36,7 @@ pub(crate) mod steps;
 pub mod sysctl;
 pub(crate) mod vlans;
 
-pub use moves::{Fate, LentInterface, Moved, ReturnedInterface};
+pub use moves::{LentInterface, ReturnedInterface};
 pub use pins::{InterfacePin, Pins, SocketPin, ThreadPin};
 pub use port::{Port, PortError};
 pub use routes::NextHopSpec;

@@ -15,17 +15,14 @@
 
 mod vlan;
 
-use std::fmt;
 use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
 
 use super::record;
 use crate::base::id::IfId;
 use crate::base::time::Instant;
 use crate::instance::cores::{Inside, VnetCore};
-pub use crate::instance::loans::{Fate, LentInterface, ReturnedInterface};
 use crate::instance::loans::{Lent, Loans};
+pub use crate::instance::loans::{LentInterface, ReturnedInterface};
 use crate::instance::phase::{Entry, Gone, Phase};
 use crate::instance::privilege::{Authority, Privilege};
 use crate::instance::vnet::Vnet;
@@ -41,35 +38,6 @@ const LOOKS: usize = 64;
 /// A fresh unit number is not much larger than this, and fits in a name.
 const MAX_UNIT: u64 = 1_000_000;
 
-/// An interface that has moved.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Moved {
-    /// The name that it had.
-    pub interface: String,
-    /// The vnet that it was in.
-    pub from: String,
-    /// The vnet that it is in.
-    pub to: String,
-    /// The name that it has there.
-    pub name: String,
-}
-
-impl fmt::Display for Moved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Moved {
-            interface,
-            from,
-            to,
-            name,
-        } = self;
-        write!(f, "{interface} moved from {from} to {to}")?;
-        match name == interface {
-            true => Ok(()),
-            false => write!(f, " as {name}"),
-        }
-    }
-}
-
 impl Lent<VnetCore> {
     pub(crate) fn describe(&self) -> LentInterface {
         let at = self.at.upgrade();
@@ -81,7 +49,8 @@ impl Lent<VnetCore> {
 }
 
 impl Vnet {
-    /// Lends an interface to another vnet, under the name that it has here.
+    /// Lends an interface to another vnet, under the name that it has here, and returns its name there. That is
+    /// another one only where the other vnet is its home: see [`Vnet::return_interface`].
     ///
     /// It keeps its name, its MAC address, its IP MTU, its offloads, its administrative state, its
     /// counters, the impairments of its link, and the connection to the other end, which sees the
@@ -115,7 +84,7 @@ impl Vnet {
     /// assert_eq!(a.interfaces()?[1].name, "eth0");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn move_interface(&self, name: &str, to: &Vnet) -> Result<Moved, AdminError> {
+    pub fn move_interface(&self, name: &str, to: &Vnet) -> Result<String, AdminError> {
         self.move_interface_as(name, to, name)
     }
 
@@ -129,7 +98,7 @@ impl Vnet {
         name: &str,
         to: &Vnet,
         new_name: &str,
-    ) -> Result<Moved, AdminError> {
+    ) -> Result<String, AdminError> {
         if !Arc::ptr_eq(&self.core.system, &to.core.system) {
             return Err(AdminError::OtherSystem);
         }
@@ -174,15 +143,15 @@ impl Vnet {
         Ok(())
     }
 
-    /// Returns a borrowed interface to its home. It keeps and loses the same things as in every
-    /// move.
+    /// Returns a borrowed interface to its home, and says which name it has there: its original one, or one with the
+    /// next free unit number. It keeps and loses the same things as in every move.
     ///
     /// Needs [`Privilege::InterfaceCreate`] here; its home needs none.
     ///
     /// # Errors
     /// No interface of that name, or one that is at home; a missing privilege; [`AdminError::Gone`]
     /// when its home is being torn down, and the interface is gone with it.
-    pub fn return_interface(&self, name: &str) -> Result<Moved, AdminError> {
+    pub fn return_interface(&self, name: &str) -> Result<String, AdminError> {
         self.require(Privilege::InterfaceCreate)?;
         let flight = self.core.take(Entry::User, |inside| {
             let id = inside.stack.ifs.id_of(name)?;
@@ -191,20 +160,21 @@ impl Vnet {
                 false => Err(AdminError::AtHome(name.to_owned())),
             }
         });
-        let result = flight.and_then(|flight| self.core.send_home(flight).moved());
+        let result =
+            flight.and_then(|flight| self.core.send_home(flight).name.ok_or(AdminError::Gone));
         self.core.driver.dispatch();
         result
     }
 
     /// Takes back an interface that this vnet has lent, wherever it is; `name` is the one that it
-    /// had here. It keeps and loses the same things as in every move.
+    /// had here. Returns the name that it has now, and otherwise does what [`Vnet::return_interface`] does.
     ///
     /// Needs [`Privilege::InterfaceCreate`] here; the borrower is not asked.
     ///
     /// # Errors
     /// [`AdminError::NotLent`]; a missing privilege; [`AdminError::Busy`] when other calls keep
     /// moving it on, so that it is never found where it was last.
-    pub fn reclaim_interface(&self, name: &str) -> Result<Moved, AdminError> {
+    pub fn reclaim_interface(&self, name: &str) -> Result<String, AdminError> {
         self.require(Privilege::InterfaceCreate)?;
         for _ in 0..LOOKS {
             let lent = self.core.with_loans(|loans| {
@@ -214,7 +184,7 @@ impl Vnet {
             let (serial, at) = lent.ok_or_else(|| AdminError::NotLent(name.to_owned()))?;
             let flight = at.and_then(|at| at.take_serial(serial).map(|flight| (at, flight)));
             if let Some((at, flight)) = flight {
-                let result = at.send_home(flight).moved();
+                let result = at.send_home(flight).name.ok_or(AdminError::Gone);
                 self.core.driver.dispatch();
                 return result;
             }
@@ -263,20 +233,6 @@ impl Flight {
     fn destroy(self) {}
 }
 
-impl ReturnedInterface {
-    fn moved(self) -> Result<Moved, AdminError> {
-        match self.fate {
-            Fate::Destroyed => Err(AdminError::Gone),
-            Fate::Home(name) => Ok(Moved {
-                interface: self.interface,
-                from: self.from,
-                to: self.home,
-                name,
-            }),
-        }
-    }
-}
-
 impl VnetCore {
     fn with_loans<R>(
         self: &Arc<Self>,
@@ -321,7 +277,7 @@ impl VnetCore {
         flight: Flight,
         to: &Arc<VnetCore>,
         new_name: &str,
-    ) -> Result<Moved, AdminError> {
+    ) -> Result<String, AdminError> {
         let placed = self.place(flight, to, new_name);
         placed.map_err(|(flight, error)| {
             if let Some(flight) = flight {
@@ -337,8 +293,7 @@ impl VnetCore {
         flight: Flight,
         to: &Arc<VnetCore>,
         new_name: &str,
-    ) -> Result<Moved, (Option<Flight>, AdminError)> {
-        let interface = flight.name();
+    ) -> Result<String, (Option<Flight>, AdminError)> {
         let (serial, home) = match flight.loan() {
             Some(loan) => (loan.serial, loan.home),
             None => return Err((None, AdminError::Gone)),
@@ -364,12 +319,7 @@ impl VnetCore {
             flight.destroy();
             return Err((None, AdminError::Gone));
         }
-        Ok(Moved {
-            interface,
-            from: self.name.to_string(),
-            to: to.name.to_string(),
-            name: new_name.to_owned(),
-        })
+        Ok(new_name.to_owned())
     }
 
     /// Puts an interface back that found no place where it was to go: where it came from, or at
@@ -418,7 +368,7 @@ impl VnetCore {
                 interface,
                 from: self.name.to_string(),
                 home: self.name.to_string(),
-                fate: Fate::Destroyed,
+                name: None,
             };
         };
         let home = self.system.registry().lender(loan.home);
@@ -443,18 +393,18 @@ impl VnetCore {
                 Ok(name)
             }),
         };
-        let fate = match put {
-            Ok(name) => Fate::Home(name),
+        let name = match put {
+            Ok(name) => Some(name),
             Err((flight, _)) => {
                 flight.destroy();
-                Fate::Destroyed
+                None
             }
         };
         ReturnedInterface {
             interface,
             from: self.name.to_string(),
             home: loan.home_name.to_string(),
-            fate,
+            name,
         }
     }
 
@@ -651,7 +601,7 @@ pub(crate) fn vacate(core: &Arc<VnetCore>) -> Vec<ReturnedInterface> {
             interface: flight.name(),
             from: at.name.to_string(),
             home: core.name.to_string(),
-            fate: Fate::Destroyed,
+            name: None,
         });
         flight.destroy();
     }

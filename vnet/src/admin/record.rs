@@ -22,7 +22,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub(crate) use crate::instance::journal::{BridgeOp, IfOp, Op, RouteOp, VnetOp};
 pub(crate) use away::{left_behind, settings};
-pub use read::ReadError;
 pub use replay::ReplayError;
 
 use crate::base::time::nanos;
@@ -143,11 +142,25 @@ pub enum RecordError {
     NoVersion,
     /// It is not TOML, has an unknown key, lacks a key, or has an impossible value. The message
     /// gives the position.
-    #[error("not a valid record: {0}")]
-    Read(ReadError),
+    #[error("not a valid record: {}{message}", place(*line, *column))]
+    Read {
+        /// The line, from 1, if known.
+        line: Option<usize>,
+        /// The column, in characters from 1.
+        column: Option<usize>,
+        /// What is wrong, in at most a few hundred bytes, without control characters.
+        message: String,
+    },
     /// TOML cannot express it. This does not happen with records of instances.
     #[error("the record has a value that TOML cannot express: {0}")]
     Write(#[from] toml::ser::Error),
+}
+
+fn place(line: Option<usize>, column: Option<usize>) -> String {
+    match (line, column) {
+        (Some(line), Some(column)) => format!("line {line}, column {column}: "),
+        _ => String::new(),
+    }
 }
 
 /// Several records in one file, to be written.

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::base::time::Duration;
 use crate::instance::vnet::Vnet;
-use crate::link::script::{LinkEvent, Script};
+use crate::link::script::{Change, Script};
 use crate::netif::AdminError;
 use crate::tasks::task::{TaskError, TaskHandle};
 
@@ -33,21 +34,20 @@ impl Vnet {
     ///
     /// ```
     /// use vnet::System;
-    /// use vnet::link::LinkState;
-    /// use vnet::link::{Change, LinkEvent, Shape};
+    ///     /// use vnet::link::{Change, Shape};
     /// use std::time::Duration;
     ///
     /// let system = System::virtual_time(1);
     /// let (a, b) = (system.create("a")?, system.create("b")?);
     /// a.epair("eth0", &b, "eth0")?;
     /// let second = Duration::from_secs(1);
-    /// let state = |at, state| LinkEvent { at: at * second, change: Change::State(Shape::Const(state)) };
-    /// let script = a.script_link("eth0", &[state(2, LinkState::Down), state(4, LinkState::Up)])?;
+    /// let state = |at, state| (at * second, Change::State(Shape::Const(state)));
+    /// let script = a.script_link("eth0", &[state(2, Carrier::Down), state(4, Carrier::Up)])?;
     ///
     /// system.run_for(3 * second)?;
-    /// assert_eq!(a.link("eth0")?.state, LinkState::Down);
+    /// assert_eq!(a.link("eth0")?.state, Carrier::Down);
     /// system.run_for(3 * second)?;
-    /// assert_eq!(a.link("eth0")?.state, LinkState::Up);
+    /// assert_eq!(a.link("eth0")?.state, Carrier::Up);
     /// assert_eq!(script.changes(), 2);
     /// assert!(script.is_finished());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -56,7 +56,7 @@ impl Vnet {
     pub fn script_link(
         &self,
         interface: &str,
-        events: &[LinkEvent],
+        events: &[(Duration, Change)],
     ) -> Result<LinkScript, AdminError> {
         let system = self.system();
         let (id, seed) = self.with_netif(interface, |netif, cx| {

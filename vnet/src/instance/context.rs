@@ -228,7 +228,7 @@ impl Vnet {
     /// # Ok::<(), vnet::CreateError>(())
     /// ```
     #[track_caller]
-    pub fn scope<F: Future>(&self, future: F) -> Scope<F> {
+    pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + Unpin + use<F> {
         Scope {
             vnet: self.clone(),
             at: Location::caller(),
@@ -502,8 +502,8 @@ pub(crate) fn in_effects<R>(f: impl FnOnce() -> R) -> R {
     outside(f)
 }
 
-/// A future that runs in a vnet; see [`Vnet::scope`].
-pub struct Scope<F> {
+/// A future that runs in a vnet.
+struct Scope<F> {
     vnet: Vnet,
     at: &'static Location<'static>,
     future: Pin<Box<F>>,

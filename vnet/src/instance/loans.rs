@@ -14,18 +14,9 @@ pub struct ReturnedInterface {
     pub from: String,
     /// The vnet that it belongs to.
     pub home: String,
-    /// What became of it.
-    pub fate: Fate,
-}
-
-/// How a loan ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Fate {
-    /// It is at home, under this name: its original name, or one with the next free unit number if
-    /// that name has been given to another interface.
-    Home(String),
-    /// Its home was torn down, and the interface was destroyed with it.
-    Destroyed,
+    /// Its name at home: the original one, or one with the next free unit number if that has been given to
+    /// another interface. `None` when its home was torn down, and the interface was destroyed with it.
+    pub name: Option<String>,
 }
 
 impl fmt::Display for ReturnedInterface {
@@ -34,11 +25,11 @@ impl fmt::Display for ReturnedInterface {
             interface,
             from,
             home,
-            fate,
+            name,
         } = self;
-        match fate {
-            Fate::Home(name) => write!(f, "{interface} went from {from} home to {home} as {name}"),
-            Fate::Destroyed => write!(f, "{interface} of {home} was destroyed in {from}"),
+        match name {
+            Some(name) => write!(f, "{interface} went from {from} home to {home} as {name}"),
+            None => write!(f, "{interface} of {home} was destroyed in {from}"),
         }
     }
 }

@@ -53,7 +53,7 @@ pub(crate) mod task;
 mod trail;
 pub(crate) mod vnet;
 
-pub use context::{Entered, Scope};
+pub use context::Entered;
 pub(crate) use driver::Waited;
 pub use error::{CreateError, RegisterError};
 pub use init::InitRecord;

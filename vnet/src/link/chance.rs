@@ -1,6 +1,7 @@
 //! What links do by chance is what was asked for, within three standard deviations, and frames that a
 //! queue marks or drops are those that its rule says.
 
+use crate::packet::cx::Carrier;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -352,7 +353,7 @@ fn configs() -> impl Strategy<Value = LinkConfig> {
         prop::bool::weighted(0.1),
     )
         .prop_map(|(queue, rate_bps, loss, duplicate, down)| LinkConfig {
-            state: if down { LinkState::Down } else { LinkState::Up },
+            state: if down { Carrier::Down } else { Carrier::Up },
             rate_bps,
             loss: loss.into(),
             duplicate,

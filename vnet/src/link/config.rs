@@ -1,5 +1,6 @@
 //! The configuration of one direction of a link. It is plain data; the stages implement it.
 
+use crate::packet::cx::Carrier;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ use crate::base::time::{Duration, nanos};
 #[serde(default, deny_unknown_fields)]
 pub struct LinkConfig {
     /// Whether it carries anything at all.
-    pub state: LinkState,
+    pub state: Carrier,
     /// The transmitter's rate in bits per second; `None` for no limit.
     pub rate_bps: Option<u64>,
     /// Bytes that each frame occupies on the wire in addition to its own: 24 for Ethernet's preamble, frame
@@ -147,7 +148,7 @@ impl LinkConfig {
             corrupt,
             corrupt_undetected,
         } = self;
-        *state == LinkState::Up
+        *state == Carrier::Up
             && rate_bps.is_none()
             && !matches!(queue.discipline, Discipline::TokenBucket { .. })
             && delay.is_zero()
@@ -163,7 +164,7 @@ impl LinkConfig {
 impl Default for LinkConfig {
     fn default() -> LinkConfig {
         LinkConfig {
-            state: LinkState::Up,
+            state: Carrier::Up,
             rate_bps: None,
             overhead_bytes: 0,
             queue: QueueConfig::default(),
@@ -222,17 +223,6 @@ fn trace(setting: &'static str, what: &'static str, len: usize) -> Result<(), Co
             ),
         )),
     }
-}
-
-/// Whether a link direction carries anything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LinkState {
-    /// It drops every frame.
-    Down,
-    /// It carries frames.
-    #[default]
-    Up,
 }
 
 /// Whether frames may overtake each other because of their jitter.

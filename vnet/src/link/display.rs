@@ -1,8 +1,9 @@
 //! How a link is written for people: the words and units of a topology, without what is as by default.
 
+use crate::packet::cx::Carrier;
 use std::fmt;
 
-use super::{Codel, Discipline, Ecn, FqCodel, Jitter, LinkConfig, LinkState, Loss, Order, Red};
+use super::{Codel, Discipline, Ecn, FqCodel, Jitter, LinkConfig, Loss, Order, Red};
 
 /// Each unit of a rate is a thousand of the one before.
 const RATES: [&str; 5] = ["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"];
@@ -32,7 +33,7 @@ impl fmt::Display for LinkConfig {
                 parts.push(text.to_string());
             }
         };
-        part(*state == LinkState::Down, format_args!("down"));
+        part(*state == Carrier::Down, format_args!("down"));
         if let Some(bps) = rate_bps {
             part(true, format_args!("rate {}", rate(*bps)));
         }
@@ -214,7 +215,7 @@ mod tests {
             "rate 1500kbit/s, delay 20ms, jitter uniform 1.5ms with overtaking, loss 7%"
         );
         let config = LinkConfig {
-            state: LinkState::Down,
+            state: Carrier::Down,
             reorder: Reorder {
                 probability: 0.25,
                 gap: 5,

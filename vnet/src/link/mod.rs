@@ -44,10 +44,9 @@ use std::fmt;
 
 pub(crate) use account::Account;
 pub use config::{
-    Codel, Discipline, Ecn, FqCodel, Jitter, LinkConfig, LinkState, Loss, Order, QueueConfig, Red,
-    Reorder,
+    Codel, Discipline, Ecn, FqCodel, Jitter, LinkConfig, Loss, Order, QueueConfig, Red, Reorder,
 };
-pub use script::{Change, LinkEvent, Shape};
+pub use script::{Change, Shape};
 pub use stats::{LinkStats, Sojourn};
 
 use crate::base::config::ConfigError;
@@ -55,6 +54,7 @@ use crate::base::rng::Rng;
 use crate::base::stats::DropReason;
 use crate::base::time::{Duration, Instant};
 use crate::packet::Packet;
+use crate::packet::cx::Carrier;
 
 use bucket::Bucket;
 use corrupt::Corrupt;
@@ -184,7 +184,7 @@ impl Link {
 
     fn pass(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
         let len = packet.frame_len();
-        if self.config.state == LinkState::Down {
+        if self.config.state == Carrier::Down {
             return self.drops(DropReason::LinkDown);
         }
         let empty_since = self.queue.last_departure();
@@ -250,7 +250,7 @@ impl Link {
     }
 
     fn enqueue(&mut self, now: Instant, packet: Packet) {
-        if self.config.state == LinkState::Down {
+        if self.config.state == Carrier::Down {
             let reason = DropReason::LinkDown;
             self.dropped.push(Dropped { packet, reason });
             return;
@@ -300,8 +300,8 @@ impl Link {
             let waited = departure.as_nanos().saturating_sub(queued.since.as_nanos());
             self.sojourns.note(waited);
             let verdict = match self.config.state {
-                LinkState::Up => self.travel(departure, len),
-                LinkState::Down => self.drops(DropReason::LinkDown),
+                Carrier::Up => self.travel(departure, len),
+                Carrier::Down => self.drops(DropReason::LinkDown),
             };
             return Some(Released {
                 packet: queued.packet,

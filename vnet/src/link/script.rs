@@ -12,10 +12,10 @@
 //! [`Vnet::script_link`](crate::Vnet::script_link) calls it in time.
 
 use super::LinkConfig;
-use super::config::LinkState;
 use crate::base::config::ConfigError;
 use crate::base::rng::Rng;
 use crate::base::time::{Duration, Instant, nanos};
+use crate::packet::cx::Carrier;
 
 /// How the value of a parameter changes from the start of an event on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,7 +58,7 @@ pub enum Shape<T> {
 #[non_exhaustive]
 pub enum Change {
     /// [`LinkConfig::state`]: whether the link carries frames.
-    State(Shape<LinkState>),
+    State(Shape<Carrier>),
     /// [`LinkConfig::rate_bps`]: bits per second.
     Rate(Shape<u64>),
     /// [`LinkConfig::delay`].
@@ -73,15 +73,6 @@ pub enum Change {
     QueueFrames(Shape<u64>),
     /// [`LinkConfig::corrupt_undetected`]: one error in this many bits.
     CorruptUndetected(Shape<u64>),
-}
-
-/// One line of a script.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LinkEvent {
-    /// When it begins, measured from the start of the script.
-    pub at: Duration,
-    /// What it does.
-    pub change: Change,
 }
 
 macro_rules! parameters {
@@ -206,15 +197,15 @@ impl Between for f64 {
 }
 
 /// There is nothing between up and down: a ramp changes at its end.
-impl Between for LinkState {
-    fn between(from: LinkState, to: LinkState, part: u64, whole: u64) -> LinkState {
+impl Between for Carrier {
+    fn between(from: Carrier, to: Carrier, part: u64, whole: u64) -> Carrier {
         match part >= whole {
             true => to,
             false => from,
         }
     }
 
-    fn draw(low: LinkState, high: LinkState, rng: &mut Rng) -> LinkState {
+    fn draw(low: Carrier, high: Carrier, rng: &mut Rng) -> Carrier {
         match rng.chance(0.5) {
             true => low,
             false => high,
@@ -397,14 +388,17 @@ impl Script {
     /// # Errors
     /// Values that a link does not take, or changes that follow each other too closely.
     pub(crate) fn new(
-        events: &[LinkEvent],
+        events: &[(Duration, Change)],
         start: Instant,
         seed: u64,
     ) -> Result<Script, ConfigError> {
-        for event in events {
-            event.change.validate()?;
+        for (_, change) in events {
+            change.validate()?;
         }
-        let mut to_come: Vec<_> = events.iter().map(|e| (start + e.at, e.change)).collect();
+        let mut to_come: Vec<_> = events
+            .iter()
+            .map(|(at, change)| (start + *at, *change))
+            .collect();
         to_come.sort_by_key(|(at, _)| *at);
         to_come.reverse();
         Ok(Script {
@@ -471,15 +465,16 @@ impl Track {
 mod tests {
     use super::*;
 
-    fn at(secs: u64, change: Change) -> LinkEvent {
-        LinkEvent {
-            at: Duration::from_secs(secs),
-            change,
-        }
+    fn at(secs: u64, change: Change) -> (Duration, Change) {
+        (Duration::from_secs(secs), change)
     }
 
     /// Times in seconds and what `f` says of the configuration after each step.
-    fn run<T>(events: &[LinkEvent], until: u64, f: impl Fn(&LinkConfig) -> T) -> Vec<(u64, T)> {
+    fn run<T>(
+        events: &[(Duration, Change)],
+        until: u64,
+        f: impl Fn(&LinkConfig) -> T,
+    ) -> Vec<(u64, T)> {
         let mut script = Script::new(events, Instant::ZERO, 7).expect("a valid script");
         let mut config = LinkConfig::default();
         let mut seen = Vec::new();

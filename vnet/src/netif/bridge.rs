@@ -56,7 +56,7 @@ use stp::state::PortState;
 use tree::Tree;
 use vlan::Vlans;
 
-pub use config::{BridgeConfig, BridgeMode, HostPort, MemberConfig, Stp, Switchable};
+pub use config::{BridgeConfig, BridgeMode, MemberConfig, Switchable};
 pub(crate) use config::{BridgeId, Treatment};
 pub(crate) use members::Bridges;
 pub use snooping::SnoopingCounters;
@@ -449,7 +449,7 @@ impl Bridge {
             None => true,
             Some(vlans) => vlans.host_form(vlans.place(packet)).is_some(),
         };
-        (is_in && self.config.host_port == HostPort::Attached).then_some(self.ifid)
+        (is_in && self.config.host_port == Switchable::On).then_some(self.ifid)
     }
 
     /// Whether what is for a station comes in where it is: it is the bridge or a member, or stands on the

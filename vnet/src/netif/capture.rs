@@ -9,7 +9,6 @@
 pub(crate) mod output;
 pub(crate) mod recorder;
 
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -55,23 +54,8 @@ pub trait FrameTap: Send + Sync {
 }
 
 /// Identifies a capture among those of its interface. Identifiers are not reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CaptureId(pub(crate) u64);
-
-impl fmt::Display for CaptureId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "capture {}", self.0)
-    }
-}
-
-/// A capture of an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CaptureInfo {
-    /// Its identifier.
-    pub id: CaptureId,
-    /// Its description.
-    pub description: String,
-}
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CaptureId(u64);
 
 /// Who watches an interface, in the order in which they began.
 #[derive(Default)]
@@ -133,7 +117,7 @@ impl Taps {
         self.list.remove(at).tap.take()
     }
 
-    pub(crate) fn list(&self) -> Vec<CaptureInfo> {
+    pub(crate) fn list(&self) -> Vec<String> {
         let describe = |tap: &Arc<dyn FrameTap>| {
             let described = catch_unwind(AssertUnwindSafe(|| tap.describe()));
             described.unwrap_or_else(|panic| {
@@ -143,12 +127,9 @@ impl Taps {
         };
         let info = |w: &Watcher| {
             let description = w.tap.as_ref().map(describe).unwrap_or_default();
-            CaptureInfo {
-                id: w.id,
-                description: match w.failed {
-                    true => format!("{description} (panicked)"),
-                    false => description,
-                },
+            match w.failed {
+                true => format!("{description} (panicked)"),
+                false => description,
             }
         };
         self.list.iter().map(info).collect()

@@ -32,7 +32,8 @@ pub(crate) mod vlan;
 pub(crate) mod wire;
 
 pub(crate) use bridge::Bridges;
-pub use capture::{CaptureId, CaptureInfo, FrameTap};
+pub(crate) use capture::CaptureId;
+pub use capture::FrameTap;
 pub use error::AdminError;
 pub(crate) use inbox::{Doorbell, Inbox, Item};
 pub use kind::{IfKind, Offload};

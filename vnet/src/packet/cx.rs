@@ -55,15 +55,26 @@ pub(crate) struct OutFrame {
     pub packet: Packet,
 }
 
-/// Whether a wire can carry frames.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// Whether a wire, or one direction of a link, carries frames.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Carrier {
-    /// Both ends are there.
+    /// It does not: the far end is gone or down, or the link drops every frame.
+    Down,
+    /// It does.
     #[default]
     Up,
-    /// The far end is gone or down.
-    Down,
 }
 
 /// The far end of a wire, as seen by the sender: vnets meet only here.

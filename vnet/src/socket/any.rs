@@ -469,7 +469,7 @@ impl Socket {
         self.plan(|plan| plan.set_reuse([reuse, plan.reuse[1]]))
     }
 
-    /// Sets whether the socket is one of a group at its address (`SO_REUSEPORT`); see [`Reuse::Balanced`]. Before binding
+    /// Sets whether the socket is one of a group at its address (`SO_REUSEPORT`); those at one address share what comes. Before binding
     /// only.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use crate::transport::ports::Reuse;
 /// Options that must be known before a socket is bound. The defaults are those of a new socket of BSD or Linux; the
 /// standard library's listeners differ in [`Reuse::Shared`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BindOptions {
+pub(crate) struct BindOptions {
     /// Connections that may wait to be accepted; 128 by default. Only listeners look at it.
     pub backlog: usize,
     /// Whether others may have the same address (`SO_REUSEADDR`, `SO_REUSEPORT`); [`Reuse::Exclusive`] by default.

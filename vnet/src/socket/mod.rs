@@ -36,7 +36,6 @@ pub(crate) mod udp;
 
 pub use addr::ToSocketAddrs;
 pub use any::Socket;
-pub use bind::BindOptions;
 pub use echo::{EchoEvent, EchoSocket};
 pub use kinds::{Domain, Protocol, TcpKeepalive, Type};
 pub use message::Message;

@@ -101,23 +101,6 @@ impl TcpStream {
         TcpStream::started(vnet, None, Reuse::Exclusive, addr)
     }
 
-    /// As [`TcpStream::start_connect_in`], from the address and the port that `local` names (`bind` before `connect`).
-    /// Where `local` is unspecified or its port zero, they are chosen. With [`Reuse::Shared`] (`SO_REUSEADDR`)
-    /// several connections to different peers can have one local port.
-    ///
-    /// # Errors
-    /// As [`TcpStream::start_connect_in`]; [`ErrorKind::AddrInUse`]; [`ErrorKind::AddrNotAvailable`] for an address
-    /// that is not the vnet's; [`ErrorKind::InvalidInput`] for one of the other family.
-    pub fn start_connect_from(
-        vnet: &Vnet,
-        local: SocketAddr,
-        reuse: Reuse,
-        addr: SocketAddr,
-    ) -> io::Result<TcpStream> {
-        vnet.require_port(local.port()).map_err(SocketError::from)?;
-        TcpStream::started(vnet, Some(local), reuse, addr)
-    }
-
     fn started(
         vnet: &Vnet,
         local: Option<SocketAddr>,
@@ -611,10 +594,7 @@ impl TcpListener {
     }
 
     /// Listens in `vnet` with these options.
-    ///
-    /// # Errors
-    /// As [`TcpListener::bind`].
-    pub fn bind_with(
+    fn bind_with(
         vnet: &Vnet,
         addrs: impl ToSocketAddrs,
         options: &BindOptions,

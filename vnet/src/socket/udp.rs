@@ -66,10 +66,7 @@ impl UdpSocket {
     }
 
     /// Creates a socket in `vnet` with these options; see [`UdpSocket::bind`].
-    ///
-    /// # Errors
-    /// As [`UdpSocket::bind`].
-    pub fn bind_with(
+    pub(super) fn bind_with(
         vnet: &Vnet,
         addrs: impl ToSocketAddrs,
         options: &BindOptions,

@@ -17,6 +17,6 @@ pub(crate) mod thread;
 pub(crate) mod timer;
 
 pub use pending::{Deadlock, Pending};
-pub use run::{Ran, RunError, RunLimit};
+pub use run::{RunError, RunLimit};
 pub use task::{Panic, TaskError, TaskHandle};
-pub use timer::{Elapsed, Sleep, Timeout};
+pub use timer::{Elapsed, Sleep};

@@ -46,8 +46,8 @@ pub struct Pending {
     pub tasks: Vec<PendingTask>,
     /// Tasks that are not listed.
     pub more_tasks: usize,
-    /// What happened last, in order.
-    pub recent: Vec<RecentEvent>,
+    /// What happened last, in order: when, and what in words.
+    pub recent: Vec<(Instant, String)>,
 }
 
 /// A vnet that wants service.
@@ -90,27 +90,8 @@ pub struct PendingTask {
     pub vnet: Option<String>,
     /// Where it was spawned.
     pub site: Site,
-    /// What it does.
-    pub state: TaskState,
-}
-
-/// Whether a task can go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TaskState {
-    /// It will be polled, or is being polled.
-    Ready,
-    /// It waits to be woken.
-    Waiting,
-}
-
-/// Something that has happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RecentEvent {
-    /// When.
-    pub at: Instant,
-    /// What, in words.
-    pub what: String,
+    /// True when it will be polled, or is being polled; false when it waits to be woken.
+    pub is_ready: bool,
 }
 
 /// A call would wait forever. It is inside an [`io::Error`] whose kind is
@@ -277,10 +258,7 @@ impl Pending {
             more_tasks: tasks.len().saturating_sub(SHOWN),
             recent: recent
                 .into_iter()
-                .map(|(at, what)| RecentEvent {
-                    at,
-                    what: in_words(what, &live),
-                })
+                .map(|(at, what)| (at, in_words(what, &live)))
                 .collect(),
         }
     }
@@ -334,10 +312,7 @@ impl PendingTask {
             number: task.number(),
             vnet: task.vnet().map(str::to_owned),
             site: task.site(),
-            state: match task.is_ready() {
-                true => TaskState::Ready,
-                false => TaskState::Waiting,
-            },
+            is_ready: task.is_ready(),
         }
     }
 }
@@ -374,8 +349,8 @@ impl fmt::Display for Pending {
         if !self.recent.is_empty() {
             writeln!(f, "the last events:")?;
         }
-        for event in &self.recent {
-            writeln!(f, "  {} {}", event.at, event.what)?;
+        for (at, what) in &self.recent {
+            writeln!(f, "  {at} {what}")?;
         }
         Ok(())
     }
@@ -421,9 +396,9 @@ impl fmt::Display for PendingTask {
         if let Some(vnet) = &self.vnet {
             write!(f, " in vnet {vnet}")?;
         }
-        match self.state {
-            TaskState::Ready => write!(f, ", is ready"),
-            TaskState::Waiting => write!(f, ", waits to be woken"),
+        match self.is_ready {
+            true => write!(f, ", is ready"),
+            false => write!(f, ", waits to be woken"),
         }
     }
 }

@@ -45,15 +45,6 @@ impl RunLimit {
     }
 }
 
-/// What a run did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ran {
-    /// Events that happened.
-    pub events: u64,
-    /// The time at its end.
-    pub now: Instant,
-}
-
 /// Why a run ended before it was done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -99,7 +90,7 @@ pub enum RunError {
 impl System {
     /// Runs the world of a system under [virtual time](System::virtual_time) until `until`:
     /// everything that is due by then happens, threads and tasks of the system included, and the
-    /// clock is left at `until`. Does nothing if that time has passed.
+    /// clock is left at `until`. Does nothing if that time has passed. Returns how many events have happened.
     ///
     /// # Errors
     /// Another driver, a call from a task, or a world that stalls.
@@ -114,13 +105,13 @@ impl System {
     /// let task = system.spawn_future(tick);
     /// system.run_until(Instant::ZERO + Duration::from_millis(4))?;
     /// assert!(!task.is_finished());
-    /// let ran = system.run_for(Duration::from_millis(1))?;
+    /// system.run_for(Duration::from_millis(1))?;
     /// assert!(task.is_finished());
-    /// assert_eq!(ran.now.as_nanos(), 5_000_000);
+    /// assert_eq!(system.now().as_nanos(), 5_000_000);
     /// # Ok::<(), vnet::RunError>(())
     /// ```
     #[track_caller]
-    pub fn run_until(&self, until: Instant) -> Result<Ran, RunError> {
+    pub fn run_until(&self, until: Instant) -> Result<u64, RunError> {
         let to = RunTo {
             until,
             at_end: AtEnd::Arrived,
@@ -134,13 +125,13 @@ impl System {
     /// # Errors
     /// As for [`System::run_until`].
     #[track_caller]
-    pub fn run_for(&self, duration: Duration) -> Result<Ran, RunError> {
+    pub fn run_for(&self, duration: Duration) -> Result<u64, RunError> {
         self.run_until(self.now() + duration)
     }
 
     /// Runs the world of a system under [virtual time](System::virtual_time) until nothing is left
     /// to happen: no frame is on a wire, no deadline and no timer is set, and every thread of the
-    /// system waits. Time ends with the last event.
+    /// system waits. Time ends with the last event. Returns how many events have happened.
     ///
     /// # Errors
     /// A limit that was reached while there was more to happen, with the list of what was pending
@@ -155,7 +146,7 @@ impl System {
     /// let (a, b) = (system.create("a")?, system.create("b")?);
     /// a.epair("eth0", &b, "eth0")?;
     /// a.add_address("eth0", "192.0.2.1/24".parse()?)?;
-    /// assert!(system.run_until_idle(RunLimit::default())?.events > 0);
+    /// assert!(system.run_until_idle(RunLimit::default())? > 0);
     ///
     /// let ticker = system.clone();
     /// let _ticks = a.spawn_future(async move {
@@ -169,7 +160,7 @@ impl System {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
-    pub fn run_until_idle(&self, limit: RunLimit) -> Result<Ran, RunError> {
+    pub fn run_until_idle(&self, limit: RunLimit) -> Result<u64, RunError> {
         let to = RunTo {
             until: self.now() + limit.time,
             at_end: AtEnd::Limit,
@@ -179,16 +170,13 @@ impl System {
     }
 
     #[track_caller]
-    fn run(&self, to: RunTo, limit: RunLimit) -> Result<Ran, RunError> {
+    fn run(&self, to: RunTo, limit: RunLimit) -> Result<u64, RunError> {
         self.require_all()?;
         let end = self.core.driver.run(to, Location::caller());
         let end = end.ok_or(RunError::NotVirtual)?;
         let pending = || Box::new(self.pending());
         match end.why {
-            StopReason::Done => Ok(Ran {
-                events: end.events,
-                now: self.now(),
-            }),
+            StopReason::Done => Ok(end.events),
             StopReason::InTask => Err(RunError::InTask),
             StopReason::Time => Err(RunError::Time {
                 limit: limit.time,

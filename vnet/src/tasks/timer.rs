@@ -69,9 +69,8 @@ impl From<Elapsed> for std::io::Error {
     }
 }
 
-/// A future with a limit on its time; see [`System::timeout`].
-#[must_use = "a future does nothing unless it is awaited or polled"]
-pub struct Timeout<F> {
+/// A future with a limit on its time.
+struct Timeout<F> {
     future: Pin<Box<F>>,
     sleep: Sleep,
 }
@@ -85,12 +84,6 @@ impl<F: Future> Future for Timeout<F> {
             return Poll::Ready(Ok(out));
         }
         Pin::new(&mut self.sleep).poll(task).map(|()| Err(Elapsed))
-    }
-}
-
-impl<F> fmt::Debug for Timeout<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Timeout(at {})", self.sleep.until)
     }
 }
 
@@ -135,7 +128,12 @@ impl System {
     /// assert_eq!(system.now().as_nanos(), 3_000_000_000);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn timeout<F: Future>(&self, duration: Duration, future: F) -> Timeout<F> {
+    #[must_use = "a future does nothing unless it is awaited or polled"]
+    pub fn timeout<F: Future>(
+        &self,
+        duration: Duration,
+        future: F,
+    ) -> impl Future<Output = Result<F::Output, Elapsed>> + Unpin + use<F> {
         Timeout {
             future: Box::pin(future),
             sleep: self.sleep_async(duration),

@@ -19,7 +19,7 @@ pub(crate) const EPHEMERAL: RangeInclusive<u16> = 49_152..=65_535;
 
 /// Whether a port may be shared with another owner that allows it too (`SO_REUSEADDR`, `SO_REUSEPORT`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Reuse {
+pub(crate) enum Reuse {
     /// The address belongs to this socket alone.
     #[default]
     Exclusive,

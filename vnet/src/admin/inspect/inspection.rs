@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{NeighbourInfo, SocketInfo};
-use crate::admin::bridges::{self, BridgeView};
+use crate::admin::bridges::{self, BridgeInfo};
 use crate::admin::interfaces::{self, IfInfo};
 use crate::admin::lagg::{self, LaggInfo};
 use crate::admin::moves::LentInterface;
@@ -115,7 +115,7 @@ pub struct InterfaceView {
     /// Captures that watch it.
     pub captures: usize,
     /// For a bridge, its configuration, its members, and what it knows.
-    pub bridging: Option<BridgeView>,
+    pub bridging: Option<BridgeInfo>,
     /// For a lagg, its configuration, its members and their partners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aggregation: Option<LaggInfo>,
@@ -341,7 +341,7 @@ fn configured(view: InterfaceView) -> InterfaceView {
         link,
         link_stats: None,
         captures: 0,
-        bridging: bridging.map(|bridge| BridgeView {
+        bridging: bridging.map(|bridge| BridgeInfo {
             fdb: Vec::new(),
             stp: None,
             snooping: None,

@@ -6,7 +6,6 @@
 //! by key.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -18,26 +17,6 @@ use super::{Op, Record, RecordError};
 const MAX_MESSAGE: usize = 400;
 /// Characters of a line that are quoted.
 const MAX_EXCERPT: usize = 60;
-
-/// Why and where a text is not a valid record.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct ReadError {
-    /// The line, from 1, if known.
-    pub line: Option<usize>,
-    /// The column, in characters from 1.
-    pub column: Option<usize>,
-    /// What is wrong, in at most a few hundred bytes, without control characters.
-    pub message: String,
-}
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let (Some(line), Some(column)) = (self.line, self.column) {
-            write!(f, "line {line}, column {column}: ")?;
-        }
-        f.write_str(&self.message)
-    }
-}
 
 /// Several records in one file.
 #[derive(Deserialize)]
@@ -102,11 +81,11 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, RecordError> {
             None => (None, shortened(error.message())),
         };
         let (line, column) = at.map(|at| place_of(text, at)).unzip();
-        RecordError::Read(ReadError {
+        RecordError::Read {
             line,
             column,
             message,
-        })
+        }
     })
 }
 

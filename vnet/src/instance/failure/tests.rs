@@ -6,7 +6,6 @@ use std::task::{Context, Wake, Waker};
 
 use super::*;
 use crate::SocketError;
-use crate::admin::Fate;
 use crate::base::stats::DropReason;
 use crate::base::time::Duration;
 use crate::instance::{OwnedVnet, System};
@@ -249,8 +248,8 @@ fn interfaces_that_are_not_at_home_end_as_with_any_vnet() {
     b.move_interface("tap0", &c).expect("it may");
     trip(&b, &c, None);
     let report = b.destroy();
-    let fates: Vec<_> = report.returned.iter().map(|h| h.fate.clone()).collect();
-    assert_eq!(fates, [Fate::Home("eth0".into()), Fate::Destroyed]);
+    let fates: Vec<_> = report.returned.iter().map(|h| h.name.clone()).collect();
+    assert_eq!(fates, [Some("eth0".into()), None]);
     assert!(report.leaked.is_zero(), "{report}");
     assert_eq!(a.link("eth0").expect("at home"), link);
     assert_eq!(c.interfaces().expect("alive").len(), 2, "lo0 and eth0");

@@ -29,31 +29,68 @@ pub enum BridgeMode {
     Hub,
 }
 
-/// Whether the vnet itself is connected to its bridge.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HostPort {
-    /// It is, by the bridge's interface.
-    #[default]
-    Attached,
-    /// It is not: the bridge only forwards between its members, like a switch without an address.
-    Detached,
+/// A spanning tree as records write it: by the name of the protocol.
+mod stp {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::RstpConfig;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Written {
+        Off,
+        Rstp(RstpConfig),
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        stp: &Option<RstpConfig>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        stp.map_or(Written::Off, Written::Rstp)
+            .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<RstpConfig>, D::Error> {
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Off => None,
+            Written::Rstp(config) => Some(config),
+        })
+    }
 }
 
-/// Whether a bridge takes part in a spanning tree, which allows loops between bridges.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stp {
-    /// It does not: all its members forward, and BPDUs are dropped, like frames to other reserved groups.
-    #[default]
-    Off,
-    /// It uses the rapid spanning tree protocol, and the older protocol with bridges that support no other.
-    Rstp(RstpConfig),
-}
+/// Whether the vnet is on its bridge, as records write it.
+mod host_port {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-impl Stp {
-    fn is_off(&self) -> bool {
-        *self == Stp::Off
+    use super::Switchable;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Written {
+        Attached,
+        Detached,
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        host_port: &Switchable,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match host_port {
+            Switchable::On => Written::Attached,
+            Switchable::Off => Written::Detached,
+        }
+        .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Switchable, D::Error> {
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Attached => Switchable::On,
+            Written::Detached => Switchable::Off,
+        })
     }
 }
 
@@ -63,17 +100,21 @@ impl Stp {
 pub struct BridgeConfig {
     /// Whether it is a switch or a hub.
     pub mode: BridgeMode,
-    /// Whether the vnet itself is connected to it.
-    pub host_port: HostPort,
+    /// Whether the vnet itself is connected to it, by the bridge's interface; it is by default. If not, the bridge only
+    /// forwards between its members, like a switch without an address.
+    #[serde(with = "host_port")]
+    pub host_port: Switchable,
     /// How long a station is remembered after its last frame; zero means for ever. The default is 1200 s, as in
     /// FreeBSD (IEEE 802.1D recommends 300 s).
     pub max_age: Duration,
     /// The number of stations that are remembered, not counting static ones; the default is 2000, as in FreeBSD. When
     /// it is reached, no more are learned, and frames to other stations are flooded.
     pub max_stations: usize,
-    /// Its spanning tree; none by default.
-    #[serde(skip_serializing_if = "Stp::is_off")]
-    pub stp: Stp,
+    /// Its part in a spanning tree, which allows loops between bridges: it uses the rapid spanning tree protocol, and the
+    /// older protocol with bridges that support no other. Without one, which is the default, all its members forward, and
+    /// BPDUs are dropped, like frames to other reserved groups.
+    #[serde(with = "stp", skip_serializing_if = "Option::is_none")]
+    pub stp: Option<RstpConfig>,
     /// How it reads from IGMP where packets to groups have to go. By default it does not: they go everywhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snooping: Option<Snooping>,
@@ -92,7 +133,7 @@ impl BridgeConfig {
     /// # Errors
     /// Parameters of the spanning tree, of snooping, or VLANs, are out of range or contradict each other.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if let Stp::Rstp(config) = &self.stp {
+        if let Some(config) = &self.stp {
             config.check()?;
         }
         if let Some(snooping) = &self.snooping {
@@ -109,10 +150,10 @@ impl Default for BridgeConfig {
     fn default() -> BridgeConfig {
         BridgeConfig {
             mode: BridgeMode::default(),
-            host_port: HostPort::default(),
+            host_port: Switchable::On,
             max_age: Duration::from_secs(1200),
             max_stations: 2000,
-            stp: Stp::default(),
+            stp: None,
             snooping: None,
             vlans: None,
         }

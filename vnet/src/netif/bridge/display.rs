@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::config::{BridgeConfig, BridgeMode, HostPort, MemberConfig, Stp, Switchable};
+use super::config::{BridgeConfig, BridgeMode, MemberConfig, Switchable};
 use super::snooping::config::Snooping;
 use super::stp::config::{Edge, RstpConfig, RstpPort, Segment};
 use super::vlan::config::{BridgeVlans, MemberVlans, TagPolicy, VlanLearning};
@@ -26,7 +26,7 @@ impl fmt::Display for BridgeConfig {
             BridgeMode::Switch => "switch",
             BridgeMode::Hub => "hub",
         })?;
-        if *host_port == HostPort::Detached {
+        if *host_port == Switchable::Off {
             f.write_str(", host detached")?;
         }
         if *max_age != usual.max_age {
@@ -35,7 +35,7 @@ impl fmt::Display for BridgeConfig {
         if *max_stations != usual.max_stations {
             write!(f, ", at most {max_stations} stations")?;
         }
-        if let Stp::Rstp(rstp) = stp {
+        if let Some(rstp) = stp {
             write!(f, ", {rstp}")?;
         }
         if let Some(snooping) = snooping {
@@ -266,14 +266,14 @@ mod tests {
     fn what_is_unusual_is_said() {
         let mut bridge = BridgeConfig::default();
         assert_eq!(bridge.to_string(), "switch");
-        bridge.stp = Stp::Rstp(RstpConfig::default());
+        bridge.stp = Some(RstpConfig::default());
         assert_eq!(bridge.to_string(), "switch, rstp");
         let bridge = BridgeConfig {
             mode: BridgeMode::Hub,
-            host_port: HostPort::Detached,
+            host_port: Switchable::Off,
             max_age: Duration::from_secs(20),
             max_stations: 8,
-            stp: Stp::Rstp(RstpConfig {
+            stp: Some(RstpConfig {
                 priority: 4096,
                 hello_time: Duration::from_secs(1),
                 max_age: Duration::from_secs(10),

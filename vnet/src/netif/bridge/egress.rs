@@ -3,7 +3,7 @@
 use super::introduce::Introduction;
 use super::snooping::Snooper;
 use super::vlan::{Behind, Form};
-use super::{Bridge, BridgeConfig, Flood, HostPort, Ingress, Treatment, kept_back};
+use super::{Bridge, BridgeConfig, Flood, Ingress, Switchable, Treatment, kept_back};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::switch::Switch;
@@ -146,7 +146,7 @@ impl Bridge {
     /// not go there.
     pub(crate) fn tag_for_host(&self, packet: &Packet) -> Option<Tag> {
         let form = match &self.vlans {
-            _ if self.config.host_port == HostPort::Detached => None,
+            _ if self.config.host_port == Switchable::Off => None,
             None => Some(Form::Tagged),
             Some(vlans) => vlans.host_form(vlans.place(packet)),
         };

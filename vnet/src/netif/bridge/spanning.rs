@@ -1,6 +1,6 @@
 //! Bridges and their spanning trees: what a tree's engine is told, and what it says is done.
 
-use super::config::{BridgeConfig, BridgeId, MemberConfig, Membership, Stp, Treatment};
+use super::config::{BridgeConfig, BridgeId, MemberConfig, Membership, Treatment};
 use super::fdb::Origin;
 use super::introduce::Introduction;
 use super::members::Bridges;
@@ -62,13 +62,13 @@ impl Bridges {
             }
         }
         match (stp, bridge.tree.is_some()) {
-            (Stp::Off, false) => {}
-            (Stp::Off, true) => self.fell_tree(ifs, id),
-            (Stp::Rstp(config), true) => self.with_tree(ifs, id, |tree| {
+            (None, false) => {}
+            (None, true) => self.fell_tree(ifs, id),
+            (Some(config), true) => self.with_tree(ifs, id, |tree| {
                 let identifier = tree::identifier(mac, &config);
                 tree.engine.set_config(now, identifier, config);
             }),
-            (Stp::Rstp(config), false) => {
+            (Some(config), false) => {
                 bridge.tree = Some(Box::new(Tree::new(mac, config)));
                 for member in bridge.members.clone() {
                     self.add_port(ifs, now, id, member);
@@ -157,7 +157,7 @@ impl Bridges {
             return;
         };
         let mac = ifs.get(bridge.ifid).map(|i| i.mac);
-        if let (Stp::Rstp(config), Some(mac)) = (bridge.config.stp, mac) {
+        if let (Some(config), Some(mac)) = (bridge.config.stp, mac) {
             self.with_tree(ifs, id, |tree| {
                 let identifier = tree::identifier(mac, &config);
                 tree.engine.set_config(now, identifier, config);

@@ -4,15 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 
-use crate::admin::bridges::{BridgeView, SnoopingInfo, StpInfo};
+use crate::admin::bridges::{BridgeInfo, SnoopingInfo, StpInfo};
 use crate::netif::bridge::fdb::Origin;
-use crate::netif::bridge::{HostPort, VidSet};
+use crate::netif::bridge::{Switchable, VidSet};
 
 /// Columns of the tab before each line.
 const TAB: usize = 8;
 
 /// All of that, in lines of so many columns.
-pub(super) fn known(bridge: &BridgeView, width: usize, f: &mut String) -> fmt::Result {
+pub(super) fn known(bridge: &BridgeInfo, width: usize, f: &mut String) -> fmt::Result {
     let width = width - TAB;
     if let Some(stp) = &bridge.stp {
         tree(stp, f)?;
@@ -71,12 +71,12 @@ fn tree(stp: &StpInfo, f: &mut String) -> fmt::Result {
 }
 
 /// The VLANs in which a member is, or the vnet itself; those with the same members on one line.
-fn vlans(bridge: &BridgeView, width: usize, f: &mut String) -> fmt::Result {
+fn vlans(bridge: &BridgeInfo, width: usize, f: &mut String) -> fmt::Result {
     let Some(config) = &bridge.config.vlans else {
         return Ok(());
     };
     let ports = bridge.members.iter().map(|m| (&*m.name, &m.config.vlans));
-    let is_attached = bridge.config.host_port == HostPort::Attached;
+    let is_attached = bridge.config.host_port == Switchable::On;
     let host = is_attached.then_some(("host", &config.host));
     let mut members: BTreeMap<u16, [Vec<&str>; 2]> = BTreeMap::new();
     for (name, vlans) in ports.chain(host) {
@@ -109,7 +109,7 @@ fn vlans(bridge: &BridgeView, width: usize, f: &mut String) -> fmt::Result {
     Ok(())
 }
 
-fn stations(bridge: &BridgeView, f: &mut String) -> fmt::Result {
+fn stations(bridge: &BridgeInfo, f: &mut String) -> fmt::Result {
     if bridge.fdb.is_empty() {
         return Ok(());
     }

@@ -234,7 +234,7 @@ pub(crate) const PARTIAL: Csum = Csum::Partial {
 /// RFC 4443 section 4.2: every node answers. Not when a group was asked, which the section leaves to the
 /// node: a forged source would get all the answers.
 fn answer(info: &IpInfo, cast: Cast, reply: Icmp6, packet: Packet) -> Verdict {
-    if cast != Cast::Unicast || info.src.is_unspecified() {
+    if !matches!(cast, Cast::Unicast | Cast::Anycast) || info.src.is_unspecified() {
         return Verdict::Drop(DropReason::IcmpIgnored);
     }
     let to = Outgoing {

@@ -17,6 +17,8 @@ use crate::base::walked::Walked;
 pub(crate) enum Cast {
     /// One station.
     Unicast,
+    /// One of several stations that have the address (RFC 4291 section 2.6).
+    Anycast,
     /// Every station of a link.
     Broadcast,
     /// The members of a group.
@@ -64,6 +66,8 @@ pub(crate) enum Ours {
     Address(IfId),
     /// The broadcast address of this interface's subnet.
     Broadcast(IfId),
+    /// An anycast address on the link of this interface, which others have as well. Nothing is sent from it.
+    Anycast(IfId),
 }
 
 /// One address of an interface.
@@ -115,6 +119,8 @@ pub(crate) struct LocalAddrs<F: Family> {
     /// What addresses are, as numbers; what [`LocalAddrs::find`] looks into. Where an address is
     /// something of ours for several reasons, the first counts.
     index: Sorted<(F::Bits, Rank), Ours>,
+    /// Anycast addresses, and when they were added. They are none of the others.
+    anycast: Sorted<(IfId, F::Bits), (u64, F::Addr)>,
     /// How many were ever added.
     added: u64,
     pub(crate) walked: Walked,
@@ -136,6 +142,7 @@ impl<F: Family> Default for LocalAddrs<F> {
             addrs: Sorted::default(),
             by_interface: Sorted::default(),
             index: Sorted::default(),
+            anycast: Sorted::default(),
             added: 0,
             walked: Walked::default(),
         }
@@ -182,6 +189,44 @@ impl<F: Family> LocalAddrs<F> {
         Ok(removed)
     }
 
+    /// Gives an interface an anycast address. True when it did not have it.
+    pub(crate) fn add_anycast(&mut self, ifid: IfId, addr: F::Addr) -> bool {
+        if self.is_anycast_on(ifid, addr) {
+            return false;
+        }
+        let (bits, number) = (F::bits(addr), self.added);
+        self.added += 1;
+        // As broadcasts, they stand behind what is an address.
+        self.index
+            .insert((bits, (true, number)), Ours::Anycast(ifid));
+        self.anycast.insert((ifid, bits), (number, addr));
+        true
+    }
+
+    /// Takes an anycast address from an interface. True when it had it.
+    pub(crate) fn remove_anycast(&mut self, ifid: IfId, addr: F::Addr) -> bool {
+        let bits = F::bits(addr);
+        let removed = self.anycast.remove(&(ifid, bits));
+        if let Some((number, _)) = removed {
+            self.index.remove(&(bits, (true, number)));
+        }
+        removed.is_some()
+    }
+
+    /// True when the interface has this anycast address.
+    pub(crate) fn is_anycast_on(&self, ifid: IfId, addr: F::Addr) -> bool {
+        let key = (ifid, F::bits(addr));
+        let found = self.anycast.first_from(&key, |k| *k < key);
+        found.is_some_and(|(found, _)| *found == key)
+    }
+
+    /// The anycast addresses of an interface.
+    pub(crate) fn anycast_on(&self, ifid: IfId) -> impl Iterator<Item = F::Addr> {
+        let from = self.anycast.from((ifid, F::bits(F::UNSPECIFIED)));
+        let on = from.take_while(move |((on, _), _)| *on == ifid);
+        on.map(|(_, (_, addr))| *addr)
+    }
+
     /// Takes every address from an interface.
     pub(crate) fn remove_interface(&mut self, ifid: IfId) {
         let of_interface = self.numbered_on(ifid);
@@ -189,6 +234,9 @@ impl<F: Family> LocalAddrs<F> {
         for (number, entry) in &removed {
             self.by_interface.remove(&(ifid, *number));
             self.forget(*number, entry);
+        }
+        for addr in self.anycast_on(ifid).collect::<Vec<_>>() {
+            self.remove_anycast(ifid, addr);
         }
     }
 
@@ -248,7 +296,7 @@ impl<F: Family> LocalAddrs<F> {
             Some(Ours::Address(_)) => {
                 is_station::<F>(addr) && self.on_interface(ifid).next().is_none()
             }
-            Some(Ours::Broadcast(_)) | None => false,
+            Some(Ours::Broadcast(_) | Ours::Anycast(_)) | None => false,
         }
     }
 

@@ -18,6 +18,7 @@ use super::route::{OneRoute, Route};
 use super::state::{AddressError, Forwarding, IpState, Tunables};
 use super::v4::fragment::Fragments;
 use super::v4::link_local::LinkLocal;
+use super::v6::anycast::Anycast;
 use super::v6::autoconf::Autoconf;
 use super::v6::idents::Idents;
 use super::v6::paths::Paths;
@@ -44,6 +45,8 @@ pub(crate) struct Ip {
     pub dad: Dad,
     /// Addresses of IPv4 that interfaces have given themselves.
     pub link_local: LinkLocal,
+    /// What is known of anycast addresses of IPv6.
+    pub anycast: Anycast,
     /// What routers have said, and what follows.
     pub autoconf: Autoconf,
     /// Whether redirects of IPv6 are obeyed, where this is a host.
@@ -185,6 +188,7 @@ impl Ip {
             autoconf: Autoconf::new(apart.u64()),
             dad: Dad::new(apart.u64()),
             link_local: LinkLocal::new(apart.u64()),
+            anycast: Anycast::new(apart.u64()),
             redirects: Obey::default(),
             redirects_v4: Obey::Nobody,
             redirected: Redirected::default(),
@@ -528,22 +532,17 @@ impl Ip {
     }
 
     /// Takes an address from an interface, and the route to its prefix when no other address of
-    /// the interface lies in it.
+    /// the interface lies in it. Returns it with its prefix.
     ///
     /// # Errors
     /// [`AddrError::NotFound`] when the interface does not have it.
-    pub(crate) fn remove_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AddrError> {
-        match addr {
-            IpAddr::V4(addr) => {
-                let removed = self.v4.addrs.remove(ifid, addr)?;
-                self.disconnect(ifid, removed.net.into());
-            }
-            IpAddr::V6(addr) => {
-                let removed = self.v6.addrs.remove(ifid, addr)?;
-                self.disconnect(ifid, removed.net.into());
-            }
-        }
-        Ok(())
+    pub(crate) fn remove_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<IpNet, AddrError> {
+        let removed = match addr {
+            IpAddr::V4(addr) => self.v4.addrs.remove(ifid, addr)?.net.into(),
+            IpAddr::V6(addr) => self.v6.addrs.remove(ifid, addr)?.net.into(),
+        };
+        self.disconnect(ifid, removed);
+        Ok(removed)
     }
 
     /// Adds a route. Bits of the destination behind its prefix are ignored.
@@ -652,6 +651,7 @@ impl Ip {
             idents,
             dad,
             link_local,
+            anycast,
             autoconf,
             redirects: _,
             redirects_v4: _,
@@ -669,6 +669,7 @@ impl Ip {
         idents.reset();
         dad.reset();
         link_local.reset();
+        anycast.reset();
         autoconf.reset();
         redirected.clear();
         *redirected_routes = Routes::<V4>::new();

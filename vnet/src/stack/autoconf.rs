@@ -152,6 +152,7 @@ impl Stack {
             (Forwarding::Enabled, Forwarding::Disabled) => {
                 self.ip.autoconf.adverts.leave();
                 for ifid in self.ifs.ids() {
+                    self.leaves_subnets(ifid);
                     self.appeared(ifid);
                 }
             }
@@ -162,6 +163,7 @@ impl Stack {
                 self.follow_redirects();
                 self.ip.autoconf.adverts.soon();
                 self.follow_routers();
+                self.joins_subnets();
             }
             _ => return,
         }

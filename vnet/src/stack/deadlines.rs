@@ -74,6 +74,7 @@ impl Stack {
             tx::reassembly_expired::<V4>(self, cx);
             tx::reassembly_expired::<V6>(self, cx);
             tx::neighbours::detect(self, cx);
+            tx::neighbours::answer_late(self, cx);
             self.autoconf_is_due(cx);
             listening::say::<V6>(self, cx);
             listening::say::<V4>(self, cx);

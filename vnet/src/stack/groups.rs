@@ -137,7 +137,9 @@ impl Stack {
             On::Address(Ipv4Addr::UNSPECIFIED) => None,
             On::Address(addr) => match self.ip.v4.addrs.find(addr) {
                 Some(Ours::Address(ifid)) => Some(ifid),
-                Some(Ours::Broadcast(_)) | None => return Err(SocketError::AddrNotAvailable),
+                Some(Ours::Broadcast(_) | Ours::Anycast(_)) | None => {
+                    return Err(SocketError::AddrNotAvailable);
+                }
             },
             On::Number(number) => self.interface_of(number)?,
         };

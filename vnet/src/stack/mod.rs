@@ -11,6 +11,7 @@
 //! | [`limits`] | how much a stack may hold |
 //! | `options` | packets of IPv4 with options |
 //! | `aggregation` | laggs and the rest of the stack |
+//! | `anycast` | anycast addresses |
 //! | `autoconf` | router discovery: what follows from it, and what a router says |
 //! | [`census`] | everything a stack holds, counted |
 //! | `listening` | IGMP and MLD: what routers are told of groups |
@@ -18,6 +19,7 @@
 //! | `failure` | what is left of a stack that has panicked |
 
 mod aggregation;
+mod anycast;
 mod autoconf;
 pub(crate) mod census;
 mod classes;
@@ -302,6 +304,7 @@ impl Stack {
             }
         }
         self.announcements.push((ifid, addr));
+        self.joins_subnet(ifid, net);
         Ok(())
     }
 
@@ -324,10 +327,12 @@ impl Stack {
     }
 
     fn take_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AdminError> {
-        self.ip
+        let removed = self
+            .ip
             .remove_address(ifid, addr)
             .map_err(|_| AdminError::NoSuchAddress(zone::wire_ip(addr)))?;
         self.remove_host_route(addr);
+        self.leaves_subnet(ifid, removed);
         match addr {
             IpAddr::V4(_) => {
                 self.forget_redirects_v4();
@@ -628,6 +633,7 @@ impl Stack {
         if let Some(bridge) = bridge {
             self.state_changed(cx, bridge);
         }
+        self.forget_anycast(ifid);
         // It may go on in another vnet, where other routers speak.
         self.forget_link(ifid);
         self.ip.remove_interface(ifid);

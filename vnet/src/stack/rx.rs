@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use super::limits::Resource;
 use super::tx::{self, MAX_DEPTH, Trail};
-use super::{Stack, errors};
+use super::{Stack, errors, ways};
 use super::{classes, discovery, groups, listening, options};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
@@ -574,8 +574,13 @@ fn raw_copy(s: &mut Stack, cx: &mut Cx, info: &IpInfo, packet: &Packet) -> bool 
 fn icmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
     let rcvif = packet.meta.rcvif;
     match icmp::input(info, cast, packet) {
-        icmp::Verdict::Reply(reply) => {
+        icmp::Verdict::Reply(mut reply) => {
             cx.stats.delivered += 1;
+            if cast == Cast::Anycast
+                && let Ok(src) = ways::source_for(s, info.src)
+            {
+                reply.to.src = src;
+            }
             match s.options.is_empty() {
                 true => tx::icmp(s, cx, reply),
                 false => options::answer(s, cx, reply),
@@ -635,7 +640,7 @@ fn udp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet
     };
     packet.truncate(usize::from(udp.len));
     let addressing = match cast {
-        Cast::Unicast => Addressing::Unicast,
+        Cast::Unicast | Cast::Anycast => Addressing::Unicast,
         Cast::Broadcast | Cast::Multicast => Addressing::Broadcast,
     };
     packet.strip(UDP_LEN);
@@ -669,7 +674,8 @@ fn udp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet
 }
 
 fn tcp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet) {
-    // RFC 9293, section 3.9.2.3: a segment addressed to many is discarded.
+    // RFC 9293, section 3.9.2.3: a segment addressed to many is discarded; and so is one to an anycast address, because
+    // the next one may come to another vnet.
     if cast != Cast::Unicast {
         return cx.stats.drop_rx(DropReason::NotForUs);
     }
@@ -743,7 +749,7 @@ fn refuse_local(
     packet: Packet,
 ) {
     cx.stats.drop_rx(reason);
-    if cast == Cast::Unicast
+    if matches!(cast, Cast::Unicast | Cast::Anycast)
         && let Some(packet) = versions::restore(info, packet)
     {
         tx::icmp_error(s, cx, refusal, packet);

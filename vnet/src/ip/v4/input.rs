@@ -90,14 +90,14 @@ impl Version for V4 {
                 // must be addressed to everyone; else each would answer it, or pass it on.
                 _ if ingress.cast != Cast::Unicast => Err(DropReason::NotForUs),
                 Some(Ours::Address(_)) => Ok(Destination::Local(Cast::Unicast)),
-                None if state.tunables.forwarding == Forwarding::Disabled => {
+                _ if state.tunables.forwarding == Forwarding::Disabled => {
                     Err(DropReason::NotForwarding)
                 }
                 // RFC 3927 section 2.7: link-local packets stay on their link.
-                None if kind == Kind::LinkLocal || header.src.is_link_local() => {
+                _ if kind == Kind::LinkLocal || header.src.is_link_local() => {
                     Err(DropReason::Martian)
                 }
-                None => Ok(Destination::Other),
+                Some(Ours::Anycast(_)) | None => Ok(Destination::Other),
             },
         }
     }
@@ -221,7 +221,7 @@ fn check_source(
         Kind::Unicast | Kind::LinkLocal => match state.addrs.find(header.src) {
             None => true,
             Some(Ours::Address(_)) => !wire,
-            Some(Ours::Broadcast(_)) => false,
+            Some(Ours::Broadcast(_) | Ours::Anycast(_)) => false,
         },
         Kind::ThisNetwork | Kind::Multicast | Kind::Reserved | Kind::Broadcast => false,
     };

@@ -142,6 +142,7 @@ impl Version for V6 {
             Kind::Unicast | Kind::LinkLocal | Kind::Loopback => match state.addrs.find(dst) {
                 _ if ingress.cast != Cast::Unicast => Err(DropReason::NotForUs),
                 Some(Ours::Address(_)) => Ok(Destination::Local(Cast::Unicast)),
+                Some(Ours::Anycast(_)) => Ok(Destination::Local(Cast::Anycast)),
                 Some(Ours::Broadcast(_)) | None
                     if state.tunables.forwarding == Forwarding::Disabled =>
                 {
@@ -184,7 +185,7 @@ impl Version for V6 {
         packet: Packet,
     ) -> Reassembled {
         let quotable = match (cast, ingress.cast) {
-            (Cast::Unicast, link) => link,
+            (Cast::Unicast | Cast::Anycast, link) => link,
             (ip, _) => ip,
         };
         let Some(fragment) = fragment(header) else {
@@ -222,7 +223,7 @@ impl Version for V6 {
 
 fn to_many(cast: Cast) -> ToMany {
     match cast {
-        Cast::Unicast => ToMany::No,
+        Cast::Unicast | Cast::Anycast => ToMany::No,
         Cast::Broadcast | Cast::Multicast => ToMany::Yes,
     }
 }

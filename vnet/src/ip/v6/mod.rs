@@ -15,6 +15,7 @@
 //! Inside a vnet, link-local addresses have the number of their interface in them: see
 //! [`zone`](crate::packet::header::zone).
 
+pub(crate) mod anycast;
 pub(crate) mod autoconf;
 pub(crate) mod extensions;
 pub(crate) mod idents;

@@ -71,6 +71,7 @@ impl Ip {
         let slow = [
             self.dad.next_deadline(),
             self.autoconf.next_deadline(),
+            self.anycast.next_deadline(),
             self.redirected.ends().min(),
             self.v6.groups.next_deadline(),
             self.v4.groups.next_deadline(),
@@ -88,8 +89,8 @@ impl Ip {
         self.due = due.into_iter().flatten().min();
     }
 
-    /// Addresses in doubt, and what routers have said: what ends in time.
+    /// Addresses in doubt, what routers have said, and answers that wait: what ends in time.
     pub(crate) fn in_time(&self) -> usize {
-        self.dad.len() + self.autoconf.len() + self.redirected.len()
+        self.dad.len() + self.autoconf.len() + self.redirected.len() + self.anycast.len()
     }
 }

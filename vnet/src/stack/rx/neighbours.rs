@@ -168,7 +168,9 @@ fn sender<V: Version>(s: &Stack, ifid: IfId, ip: V::Addr) -> Scope {
     match state.addrs.find(ip) {
         Some(Ours::Address(on)) if on == ifid => return Scope::Ours,
         // Also what an interface of ours says that is on the same link.
-        Some(Ours::Address(_) | Ours::Broadcast(_)) => return Scope::Impossible,
+        Some(Ours::Address(_) | Ours::Broadcast(_) | Ours::Anycast(_)) => {
+            return Scope::Impossible;
+        }
         None if !addr::is_station::<V>(ip) => return Scope::Impossible,
         None => {}
     }
@@ -207,6 +209,11 @@ pub(super) fn discovery(
     }
     let number = zone::number(ifid).unwrap_or_default();
     let message = message.on_link(number);
+    let target = message.target();
+    // What others say of an anycast address is no conflict: they have it as well.
+    let is_anycast = matches!(message, Ndp::Solicitation { .. })
+        && s.ip.v6.addrs.is_anycast_on(ifid, target)
+        && !s.ip.v6.addrs.contains(target);
     let ingress = NeighIngress {
         ifid,
         mac,
@@ -214,6 +221,7 @@ pub(super) fn discovery(
         sender: sender::<V6>(s, ifid, src),
         target: match s.ip.v6.addrs.answers(ifid, message.target()) {
             true => Scope::Ours,
+            false if is_anycast => Scope::Ours,
             false if s.ip.v6.tunables.proxies.is_on() && is_proxied_v6(s, ifid, src, &message) => {
                 Scope::Ours
             }
@@ -245,8 +253,12 @@ pub(super) fn discovery(
         NdpVerdict::Drop(reason) => cx.stats.drop_rx(reason),
         NdpVerdict::Accepted { answer, release } => {
             cx.stats.delivered += 1;
-            if let Some(answer) = answer {
-                tx::neighbours::advertise(s, cx, ifid, answer);
+            match answer {
+                Some(answer) if is_anycast => {
+                    tx::neighbours::advertise_later(s, cx, ifid, answer);
+                }
+                Some(answer) => tx::neighbours::advertise(s, cx, ifid, answer),
+                None => {}
             }
             send(s, cx, ifid, EtherType::IPV6, release);
             if retires {

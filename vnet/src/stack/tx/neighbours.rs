@@ -9,6 +9,7 @@ use crate::ip::dad::{Due, Phase};
 use crate::ip::family::{Family, V6};
 use crate::ip::fib::Origin;
 use crate::ip::state::Forwarding;
+use crate::ip::v6::anycast::Waiting;
 use crate::ip::{Outgoing, Way, v6};
 use crate::neigh;
 use crate::neigh::ndp::Answer;
@@ -165,7 +166,7 @@ pub(in crate::stack) fn advertise(s: &mut Stack, cx: &mut Cx, ifid: IfId, answer
     };
     let is_ours = s.ip.v6.addrs.contains(answer.target);
     // RFC 4429 section 3.3: who may not be the only one to have an address contradicts nobody; nor does who speaks for
-    // another (RFC 4861 section 7.2.8).
+    // another, or for many (RFC 4861 sections 7.2.7 and 7.2.8).
     let flags = match s.ip.dad.phase(ifid, answer.target.into()) {
         None | Some(Phase::InUse) if is_ours => flags.with(Flags::OVERRIDE),
         _ => flags,
@@ -192,6 +193,42 @@ pub(in crate::stack) fn advertise(s: &mut Stack, cx: &mut Cx, ifid: IfId, answer
             let group = MacAddr::of_group(dst.into());
             ndp(s, cx, ifid, (src, dst), group, &said);
         }
+    }
+}
+
+/// RFC 4861 section 7.2.7: answers for an anycast address later.
+#[cold]
+pub(in crate::stack) fn advertise_later(s: &mut Stack, cx: &mut Cx, ifid: IfId, answer: Answer) {
+    let Answer {
+        target,
+        to,
+        station,
+    } = answer;
+    let waiting = Waiting {
+        ifid,
+        target,
+        to,
+        station,
+    };
+    s.ip.anycast.wait(cx.now, waiting);
+    s.ip.note_deadlines();
+}
+
+/// Gives the answers that have waited.
+pub(in crate::stack) fn answer_late(s: &mut Stack, cx: &mut Cx) {
+    while let Some(waiting) = s.ip.anycast.take_due(cx.now) {
+        let Waiting {
+            ifid,
+            target,
+            to,
+            station,
+        } = waiting;
+        let answer = Answer {
+            target,
+            to,
+            station,
+        };
+        advertise(s, cx, ifid, answer);
     }
 }
 

@@ -489,13 +489,20 @@ same!(vectored_calls, |seen| {
         io::IoSlice::new(b"one "),
         io::IoSlice::new(b"two"),
     ];
-    let mut sent = client.write_vectored(&parts)?;
-    while sent < 7 {
-        sent += client.write(&b"one two"[sent..])?;
-    }
+    seen.note("written", client.write_vectored(&parts));
     let mut all = [0; 7];
     server.read_exact(&mut all)?;
     seen.note("arrived", Ok(all.to_vec()));
+    // Small and large ones, none at all, and empty ones.
+    let large = vec![7; 20_000];
+    let parts = [&b"head"[..], &large, b"", b"tail"].map(io::IoSlice::new);
+    seen.note("large", client.write_vectored(&parts));
+    let mut all = vec![0; 20_008];
+    server.read_exact(&mut all)?;
+    let expected = [&b"head"[..], &large, b"tail"].concat();
+    seen.note("whole", Ok(all == expected));
+    seen.note("none", client.write_vectored(&[]));
+    seen.note("empty", client.write_vectored(&[io::IoSlice::new(b"")]));
     client.write_all(b"abcdef")?;
     let (mut a, mut b) = ([0; 2], [0; 8]);
     let n =

@@ -241,7 +241,7 @@ async fn states_and_tries() {
     let mut seven = [0; 7];
     server.read_exact(&mut seven).await.unwrap();
     assert_eq!(&seven, b"one two");
-    // Larger than what is joined.
+    // Larger than what is copied under the lock.
     let large = vec![7; 10_000];
     let parts = [IoSlice::new(b"head"), IoSlice::new(&large)];
     assert_eq!(client.try_write_vectored(&parts).unwrap(), 10_004);

@@ -16,9 +16,6 @@ use super::tcp::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf, owned};
 use super::{ToSocketAddrs, current, into_buf, no_address, readiness_methods, resolved};
 use crate::waiters::{Waiters, copied, once_ready};
 
-/// Buffers of a vectored write that hold up to so much together are joined: the stack would copy them anyway, and
-/// small segments cost more than the copy.
-const JOINED: usize = 2048;
 /// What is read at most into a buffer that grows.
 const READ_AT_ONCE: usize = 65_536;
 
@@ -161,26 +158,7 @@ impl TcpStream {
     /// # Errors
     /// As [`TcpStream::try_write`].
     pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
-        if total <= JOINED {
-            let (mut joined, mut at) = ([0; JOINED], 0);
-            for buf in bufs {
-                joined[at..at + buf.len()].copy_from_slice(buf);
-                at += buf.len();
-            }
-            return self.try_write(&joined[..at]);
-        }
-        let mut done = 0;
-        for buf in bufs.iter().filter(|buf| !buf.is_empty()) {
-            match self.try_write(buf) {
-                Ok(n) if n == buf.len() => done += n,
-                Ok(n) => return Ok(done + n),
-                // What was written counts; the error comes again.
-                Err(_) if done > 0 => return Ok(done),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(done)
+        (&self.io).write_vectored(bufs)
     }
 
     /// Reads without taking: the bytes are read again. Cancel safe.

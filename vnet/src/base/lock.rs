@@ -32,6 +32,8 @@ pub(crate) enum Rank {
     Waker,
     /// A message buffer, or the directory of them; no other lock may be taken while it is held.
     Messages,
+    /// Idle memory, which may be given back under any lock; no other lock may be taken while it is held.
+    Pool,
 }
 
 /// A mutual exclusion lock with a [`Rank`]. Not poisoned by a panic.

@@ -11,7 +11,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crossbeam::queue::ArrayQueue;
+
+use crate::base::lock::{Mutex, Rank};
 
 /// Bytes in the largest chunk.
 pub(crate) const CHUNK: usize = 64 * 1024;
@@ -30,36 +31,79 @@ pub(crate) struct Pool {
     idle: Arc<[Store; SIZES]>,
 }
 
-/// Idle chunks of one size.
-type Store = ArrayQueue<Box<[u8]>>;
+/// Idle chunks of one size. The one that came back last is lent first: it is still in a processor's
+/// cache, where a transfer that needs few of them at a time then stays.
+#[derive(Debug)]
+struct Store {
+    chunks: Mutex<Vec<Box<[u8]>>>,
+    most: usize,
+}
+
+impl Store {
+    fn new(most: usize) -> Store {
+        Store {
+            chunks: Mutex::new(Rank::Pool, Vec::new()),
+            most,
+        }
+    }
+
+    fn take(&self) -> Option<Box<[u8]>> {
+        self.chunks.lock().pop()
+    }
+
+    /// Keeps a chunk, or returns it to be freed: enough memory is idle already.
+    fn keep(&self, chunk: Box<[u8]>) -> Option<Box<[u8]>> {
+        let mut chunks = self.chunks.lock();
+        if chunks.len() >= self.most {
+            return Some(chunk);
+        }
+        chunks.push(chunk);
+        None
+    }
+}
 
 impl Pool {
     /// A pool that keeps at most `idle_bytes` of memory in its largest chunks, and some smaller ones,
     /// that nobody uses.
     pub(crate) fn new(idle_bytes: usize) -> Pool {
         let store = |index| match index + 1 {
-            SIZES => ArrayQueue::new((idle_bytes / CHUNK).max(1)),
-            _ => ArrayQueue::new(IDLE_ODD),
+            SIZES => Store::new((idle_bytes / CHUNK).max(1)),
+            _ => Store::new(IDLE_ODD),
         };
         Pool {
             idle: Arc::new(std::array::from_fn(store)),
         }
     }
 
-    /// Copies `data`, at most [`CHUNK`] bytes of it, and returns the copy.
-    pub(crate) fn copy(&self, data: &[u8]) -> Bytes {
-        let data = &data[..data.len().min(CHUNK)];
-        if data.len() <= SMALL {
-            return Bytes::copy_from_slice(data);
+    /// Copies the first `len` bytes, at most [`CHUNK`], of `parts`, which are one behind the other, and
+    /// returns the copy.
+    pub(crate) fn copy<'a>(&self, len: usize, parts: impl IntoIterator<Item = &'a [u8]>) -> Bytes {
+        let len = len.min(CHUNK);
+        let mut parts = parts.into_iter();
+        if len <= SMALL {
+            let mut copy = Vec::with_capacity(len);
+            while copy.len() < len
+                && let Some(part) = parts.next()
+            {
+                copy.extend_from_slice(&part[..part.len().min(len - copy.len())]);
+            }
+            return copy.into();
         }
-        let (index, size) = class(data.len());
+        let (index, size) = class(len);
         let mut chunk = self.idle[index]
-            .pop()
+            .take()
             .unwrap_or_else(|| vec![0; size].into_boxed_slice());
-        chunk[..data.len()].copy_from_slice(data);
+        let mut done = 0;
+        while done < len
+            && let Some(part) = parts.next()
+        {
+            let take = part.len().min(len - done);
+            chunk[done..done + take].copy_from_slice(&part[..take]);
+            done += take;
+        }
         Bytes::from_owner(Lent {
             chunk,
-            len: data.len(),
+            len: done,
             index,
             home: self.clone(),
         })
@@ -68,7 +112,7 @@ impl Pool {
     /// Chunks that nobody uses at the moment.
     #[cfg(test)]
     pub(crate) fn idle_chunks(&self) -> usize {
-        self.idle.iter().map(ArrayQueue::len).sum()
+        self.idle.iter().map(|s| s.chunks.lock().len()).sum()
     }
 }
 
@@ -96,8 +140,8 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        // A full store means enough memory is idle already: this chunk is freed.
-        let _ = self.home.idle[self.index].push(std::mem::take(&mut self.chunk));
+        // What does not fit is freed here, without the lock.
+        drop(self.home.idle[self.index].keep(std::mem::take(&mut self.chunk)));
     }
 }
 
@@ -108,7 +152,7 @@ mod tests {
     #[test]
     fn a_chunk_comes_back_when_the_last_slice_is_gone() {
         let pool = Pool::new(4 * CHUNK);
-        let copy = pool.copy(&[9; 100_000]);
+        let copy = pool.copy(100_000, [&[9; 100_000][..]]);
         assert_eq!(copy.len(), CHUNK);
         let part = copy.slice(10..20);
         drop(copy);
@@ -116,6 +160,38 @@ mod tests {
         assert_eq!(&part[..], &[9; 10]);
         drop(part);
         assert_eq!(pool.idle_chunks(), 1);
+    }
+
+    #[test]
+    fn the_chunk_that_came_back_last_is_lent_first_and_there_are_no_more_than_asked_for() {
+        let pool = Pool::new(2 * CHUNK);
+        let data = [5; CHUNK];
+        let copies = [(); 3].map(|()| pool.copy(CHUNK, [&data[..]]));
+        let places = copies.each_ref().map(|copy| copy.as_ptr());
+        for copy in copies {
+            drop(copy);
+        }
+        assert_eq!(pool.idle_chunks(), 2, "the third is freed");
+        let again = [(); 2].map(|()| pool.copy(CHUNK, [&data[..]]));
+        assert_eq!(again.each_ref().map(|c| c.as_ptr()), [places[1], places[0]]);
+    }
+
+    #[test]
+    fn a_copy_of_several_parts_has_as_many_of_their_bytes_as_were_asked_for() {
+        let pool = Pool::new(CHUNK);
+        let data: Vec<u8> = (0..CHUNK).map(|n| n as u8).collect();
+        for len in [0, 1, 9, SMALL, SMALL + 1, 40_000, CHUNK] {
+            for cuts in [vec![], vec![0], vec![3, 3, 8], vec![5, SMALL, 30_000]] {
+                let mut parts = Vec::new();
+                let mut from = 0;
+                for to in cuts.into_iter().chain([CHUNK]) {
+                    parts.push(&data[from..to]);
+                    from = to;
+                }
+                assert_eq!(&pool.copy(len, parts)[..], &data[..len]);
+            }
+        }
+        assert_eq!(&pool.copy(10_000, [&data[..6_000]])[..], &data[..6_000]);
     }
 
     #[test]
@@ -134,7 +210,8 @@ mod tests {
         // A chunk goes back to those of its size.
         let pool = Pool::new(4 * CHUNK);
         for len in [5_000, 50_000, 5_000, 50_000] {
-            assert_eq!(&pool.copy(&vec![1; len])[..], &vec![1; len]);
+            let data = vec![1; len];
+            assert_eq!(&pool.copy(len, [&data[..]])[..], &data);
         }
         assert_eq!(pool.idle_chunks(), 2);
     }

@@ -189,28 +189,45 @@ impl TcpStream {
                 s.tcp.send_copy(cx, id, data)
             });
         }
-        self.write_flagged(wait, data, None)
+        self.write_flagged(wait, &[IoSlice::new(data)], None)
+    }
+
+    /// Writes from several buffers, as if they were one.
+    #[track_caller]
+    fn write_parts(&self, wait: Wait<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let total = total_len(bufs);
+        if total > SMALL_WRITE {
+            return self.write_flagged(wait, bufs, None);
+        }
+        let (mut joined, mut at) = ([0; SMALL_WRITE], 0);
+        for buf in bufs {
+            joined[at..at + buf.len()].copy_from_slice(buf);
+            at += buf.len();
+        }
+        self.write_copy(wait, &joined[..total])
     }
 
     #[track_caller]
     fn write_flagged(
         &self,
         wait: Wait<'_>,
-        data: &[u8],
+        data: &[IoSlice<'_>],
         flags: Option<SendFlags>,
     ) -> io::Result<usize> {
-        if data.is_empty() {
+        let len = total_len(data);
+        if len == 0 {
             return Ok(0);
         }
         let reserved = self.0.run(wait, Interest::Write, |s, _, id| {
-            let n = space(s, id)?.min(data.len()).min(CHUNK);
+            let n = space(s, id)?.min(len).min(CHUNK);
             s.tcp.reserve(id, n).map(|()| n)
         })?;
         // The copy is made outside the vnet's lock; the space is ours already.
-        let copy = self.0.core().system.pool.copy(&data[..reserved]);
+        let parts = data.iter().map(|part| &part[..]);
+        let copy = self.0.core().system.pool.copy(reserved, parts);
         self.0.now(|s, cx, id| {
             if let Some(flags) = flags {
-                let is_whole = reserved == data.len();
+                let is_whole = reserved == len;
                 let end_of_record = flags.end_of_record && is_whole;
                 // What is left over follows at once.
                 let more = flags.more || !is_whole;
@@ -387,7 +404,7 @@ impl TcpStream {
     /// As for writing.
     #[track_caller]
     pub fn send_with_flags(&self, data: &[u8], flags: SendFlags) -> io::Result<usize> {
-        self.write_flagged(self.0.writing(), data, Some(flags))
+        self.write_flagged(self.0.writing(), &[IoSlice::new(data)], Some(flags))
     }
 
     fn option<R>(&self, f: impl FnOnce(&SocketOptions) -> R) -> io::Result<R> {
@@ -398,6 +415,12 @@ impl TcpStream {
         self.0
             .now(|s, cx, id| s.tcp.set_options(cx, id, |o| change(o)))
     }
+}
+
+/// The bytes of all buffers together.
+fn total_len(bufs: &[IoSlice<'_>]) -> usize {
+    bufs.iter()
+        .fold(0, |total, buf| total.saturating_add(buf.len()))
 }
 
 /// The room in the send buffer.
@@ -420,7 +443,9 @@ impl Read for &TcpStream {
 
     #[track_caller]
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let want = bufs.iter().map(|b| b.len()).sum();
+        let want = bufs
+            .iter()
+            .fold(0, |total: usize, buf| total.saturating_add(buf.len()));
         if want == 0 {
             return Ok(0);
         }
@@ -478,10 +503,7 @@ impl Write for &TcpStream {
 
     #[track_caller]
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        match bufs.iter().find(|b| !b.is_empty()) {
-            Some(first) => self.write(first),
-            None => Ok(0),
-        }
+        self.write_parts(self.0.writing(), bufs)
     }
 
     #[track_caller]

@@ -23,7 +23,7 @@ pub(crate) trait Family: sealed::Sealed + Copy + Debug + Eq + Hash + 'static {
     /// An address as a number.
     type Bits: Copy + Debug + Eq + Ord + Hash;
     /// The first bits of an address as a number, as many as are in most prefixes.
-    type Key: Copy + Debug + Eq + Ord + Into<u64>;
+    type Key: Copy + Debug + Eq + Ord + Into<u64> + TryFrom<u64>;
     /// What the header of a packet means.
     type Header: Copy + Debug;
 

@@ -23,21 +23,18 @@ use crate::base::id::IfId;
 /// The fewest routes for which this form is worth its memory.
 pub(super) const MIN_ROUTES: usize = if cfg!(test) { 2 } else { 256 };
 /// The most that can be numbered.
-pub(super) const MAX_ROUTES: usize = 1 << 25;
+pub(super) const MAX_ROUTES: usize = 1 << 23;
 
 /// Bits of the address that one directory looks at.
 const STRIDE: u32 = 6;
 const SLOTS: usize = 1 << STRIDE;
 
-/// The most prefixes of a bucket that could be a directory. Where few bits are left, a bucket may have [`MOST`].
+/// The most prefixes of a bucket that could be a directory. Where few bits are left, a bucket has no more than fit.
 const SPLIT: usize = if cfg!(test) { 3 } else { 32 };
 /// The most prefixes for which a directory becomes a bucket again.
 const MERGE: usize = if cfg!(test) { 1 } else { 8 };
-/// Prefixes of a line. A bucket is a number of lines side by side.
-const PER_LINE: usize = 4;
 /// The most lines of a bucket.
 const LINES: usize = 8;
-const MOST: usize = LINES * PER_LINE;
 
 /// What is said of packets, by its number; [`NOWHERE`] and [`ASK`] have a meaning of their own.
 type Answer = u32;
@@ -47,8 +44,6 @@ const NOWHERE: Answer = 0;
 const ASK: Answer = 1;
 /// The first that is a hit.
 const FIRST: Answer = 2;
-/// Bits beside an answer, which has the others of 32.
-const WIDTH: u32 = 6;
 
 /// What a table says of the packets to one prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +58,7 @@ pub(super) enum Said<F: Family> {
 pub(super) struct Flat<F: Family> {
     dirs: Vec<Dir<F::Key>>,
     free_dirs: Vec<u32>,
-    lines: Lines<F::Key>,
+    lines: Lines,
     hits: Hits<F>,
 }
 
@@ -150,7 +145,7 @@ impl<F: Family> Flat<F> {
                 best = slot.answer;
             }
             if slot.next.lines() > 0 {
-                return self.lines.search(slot.next, key).unwrap_or(best);
+                return self.lines.search(slot.next, shift, key).unwrap_or(best);
             }
             if slot.next == Next::NOTHING {
                 return best;
@@ -197,7 +192,7 @@ impl<F: Family> Flat<F> {
                 (dir, shift) = (next.at(), shift - STRIDE);
                 continue;
             }
-            let mut list = self.lines.read(next, F::KEY_BITS);
+            let mut list = self.lines.read(next, shift, key.into(), F::KEY_BITS);
             let old = edit(&mut list, key, len, answer);
             self.lines.free(next);
             self.dirs[dir].slots[slot].next = self.place(&list, shift);
@@ -208,7 +203,7 @@ impl<F: Family> Flat<F> {
             self.dirs[*dir].count = count(self.dirs[*dir].count);
         }
         if old.is_some() && answer.is_none() {
-            self.merge(&way);
+            self.merge(&way, key.into());
         }
         old
     }
@@ -216,7 +211,7 @@ impl<F: Family> Flat<F> {
     /// A bucket or a directory for these prefixes, behind a directory whose slot is found by `shift`.
     fn place(&mut self, list: &[Entry<F::Key>], shift: u32) -> Next {
         if list.len() <= SPLIT || shift < STRIDE {
-            return self.lines.write(list, F::KEY_BITS);
+            return self.lines.write(list, shift, F::KEY_BITS);
         }
         let (at, shift) = (self.add_dir(), shift - STRIDE);
         let ends_here = |e: &Entry<F::Key>| u32::from(e.len) + shift <= F::KEY_BITS.into();
@@ -233,30 +228,35 @@ impl<F: Family> Flat<F> {
         Next::dir(at as u32)
     }
 
-    /// Makes a bucket of the first directory on this way that has few prefixes left.
-    fn merge(&mut self, way: &[(usize, usize)]) {
+    /// Makes a bucket of the first directory on this way, which is that to `key`, that has few prefixes left.
+    fn merge(&mut self, way: &[(usize, usize)], key: u64) {
         let pairs = way.windows(2).map(|pair| (pair[0], pair[1].0));
-        let is_small = |(_, dir): &((usize, usize), usize)| self.dirs[*dir].count <= MERGE;
-        if let Some(((above, slot), dir)) = pairs.into_iter().find(is_small) {
+        let is_small =
+            |(_, (_, dir)): &(u32, ((usize, usize), usize))| self.dirs[*dir].count <= MERGE;
+        let shifts = (0..).map(|depth| Self::first_shift() - depth * STRIDE);
+        if let Some((shift, ((above, slot), dir))) = shifts.zip(pairs).find(is_small) {
             let mut list = Vec::new();
-            self.collect(dir, &mut list);
+            self.collect(dir, shift - STRIDE, key, &mut list);
             list.sort_by_key(|e| (e.len, e.key));
-            let next = self.lines.write(&list, F::KEY_BITS);
+            let next = self.lines.write(&list, shift, F::KEY_BITS);
             self.dirs[above].slots[slot].next = next;
         }
     }
 
-    /// Takes the prefixes of a directory and of all that is below it, and frees these.
-    fn collect(&mut self, at: usize, list: &mut Vec<Entry<F::Key>>) {
+    /// Takes the prefixes of a directory and of all that is below it, and frees these. `shift` finds its slots, and
+    /// `path` is a key that leads there.
+    fn collect(&mut self, at: usize, shift: u32, path: u64, list: &mut Vec<Entry<F::Key>>) {
         let dir = std::mem::take(&mut self.dirs[at]);
         self.free_dirs.push(at as u32);
         list.extend(dir.own);
-        for next in dir.slots.map(|slot| slot.next) {
+        let above = path & !((SLOTS as u64) << shift).wrapping_sub(1);
+        for (slot, next) in (0..).zip(dir.slots.map(|slot| slot.next)) {
+            let path = above | slot << shift;
             if next.lines() > 0 {
-                list.extend(self.lines.read(next, F::KEY_BITS));
+                list.extend(self.lines.read::<F::Key>(next, shift, path, F::KEY_BITS));
                 self.lines.free(next);
             } else if next != Next::NOTHING {
-                self.collect(next.at(), list);
+                self.collect(next.at(), shift - STRIDE, path, list);
             }
         }
     }
@@ -324,75 +324,133 @@ impl<K: Copy + Into<u64>> Dir<K> {
 }
 
 /// The lines of all buckets. Those that are free are used again for buckets of the same size.
-struct Lines<K> {
-    lines: Vec<Line<K>>,
+#[derive(Default)]
+struct Lines {
+    lines: Vec<Line>,
     /// By the number of lines, less one.
     free: [Vec<u32>; LINES],
 }
 
-/// Some prefixes of a bucket, in such a form that all are compared without a branch. What is left over repeats the last.
+/// Some prefixes of a bucket, in one line of a processor's cache, in such a form that all are compared without a branch.
+/// What is left over repeats the last.
+///
+/// Most prefixes are one word, *packed*: first as many of the last bits of a key as a bucket may have to tell apart
+/// ([`PACKED_BITS`]), then the answer, then the number of bits of the word that do not matter, which are these two and what
+/// is behind the prefix. In a bucket with more bits to tell apart, which only a table with few prefixes for its bits has,
+/// a prefix is a key in the first half of the line, and an answer with its number of bits in the second.
 #[derive(Clone, Copy)]
-struct Line<K> {
-    keys: [K; PER_LINE],
-    /// The answer, and behind it how many bits of the key do not matter.
-    said: [u32; PER_LINE],
+#[repr(align(64))]
+struct Line([u64; WORDS]);
+
+const WORDS: usize = 8;
+/// Prefixes of a line whose keys are whole.
+const WHOLE: usize = WORDS / 2;
+
+/// Bits of a key in a packed prefix.
+const PACKED_BITS: u32 = 34;
+/// Bits of the number of bits.
+const WIDTH: u32 = 6;
+/// Bits beside those of a key in a packed prefix.
+const SAID_BITS: u32 = u64::BITS - PACKED_BITS;
+
+#[inline]
+const fn answer_of(word: u64) -> Answer {
+    (word as u32 % (1 << SAID_BITS)) >> WIDTH
 }
 
-impl<K> Default for Lines<K> {
-    fn default() -> Lines<K> {
-        Lines {
-            lines: Vec::new(),
-            free: Default::default(),
-        }
+impl Lines {
+    /// How many prefixes a line has, in buckets behind a slot that is found by `shift`.
+    #[inline]
+    fn per_line(shift: u32) -> usize {
+        if shift <= PACKED_BITS { WORDS } else { WHOLE }
     }
-}
 
-impl<K: Copy + Ord + Into<u64>> Lines<K> {
     /// What the longest prefix of a bucket says that has this key.
     #[inline]
-    fn search(&self, bucket: Next, key: u64) -> Option<Answer> {
+    fn search(&self, bucket: Next, shift: u32, key: u64) -> Option<Answer> {
+        let lines = &self.lines[bucket.at()..][..bucket.lines()];
         let mut found = 0;
-        for line in &self.lines[bucket.at()..][..bucket.lines()] {
-            for (other, said) in line.keys.iter().zip(&line.said) {
-                let differs = (key ^ (*other).into()) >> (said % (1 << WIDTH));
-                found = if differs == 0 { *said } else { found };
+        if shift <= PACKED_BITS {
+            let key = key << SAID_BITS;
+            for line in lines {
+                for word in line.0 {
+                    let differs = (key ^ word) >> (word % (1 << WIDTH));
+                    found = if differs == 0 { word } else { found };
+                }
+            }
+        } else {
+            for line in lines {
+                let (keys, said) = line.0.split_at(WHOLE);
+                for (other, said) in keys.iter().zip(said) {
+                    let differs = (key ^ other) >> (said % (1 << WIDTH));
+                    found = if differs == 0 { *said } else { found };
+                }
             }
         }
-        Some(found >> WIDTH).filter(|answer| *answer != NOWHERE)
+        Some(answer_of(found)).filter(|answer| *answer != NOWHERE)
     }
 
-    /// The prefixes of a bucket, of which nothing has none.
-    fn read(&self, bucket: Next, key_bits: u8) -> Vec<Entry<K>> {
-        let lines = &self.lines[bucket.at()..][..bucket.lines()];
-        let all = lines
-            .iter()
-            .flat_map(|line| line.keys.iter().zip(&line.said));
-        let mut list: Vec<_> = all
-            .map(|(key, said)| Entry {
-                key: *key,
-                len: key_bits - (said % (1 << WIDTH)) as u8,
-                answer: said >> WIDTH,
-            })
-            .collect();
+    /// The prefixes of a bucket, of which nothing has none. `path` is a key that leads there.
+    fn read<K: TryFrom<u64> + Copy + Ord>(
+        &self,
+        bucket: Next,
+        shift: u32,
+        path: u64,
+        key_bits: u8,
+    ) -> Vec<Entry<K>> {
+        let mut list = Vec::new();
+        let mut push = |key: u64, free: u64, answer| {
+            let Ok(key) = K::try_from(key) else {
+                unreachable!("its bits are those of a key")
+            };
+            list.push(Entry {
+                key,
+                len: key_bits - free as u8,
+                answer,
+            });
+        };
+        for line in &self.lines[bucket.at()..][..bucket.lines()] {
+            if shift <= PACKED_BITS {
+                for word in line.0 {
+                    let key = path & !((1 << PACKED_BITS) - 1) | word >> SAID_BITS;
+                    push(
+                        key,
+                        word % (1 << WIDTH) - u64::from(SAID_BITS),
+                        answer_of(word),
+                    );
+                }
+            } else {
+                for (key, said) in line.0[..WHOLE].iter().zip(&line.0[WHOLE..]) {
+                    push(*key, said % (1 << WIDTH), answer_of(*said));
+                }
+            }
+        }
         list.dedup();
         list
     }
 
-    /// A bucket with these prefixes.
-    fn write(&mut self, list: &[Entry<K>], key_bits: u8) -> Next {
+    /// A bucket with these prefixes, behind a slot that is found by `shift`.
+    fn write<K: Copy + Into<u64>>(&mut self, list: &[Entry<K>], shift: u32, key_bits: u8) -> Next {
         let Some(last) = list.len().checked_sub(1) else {
             return Next::NOTHING;
         };
-        debug_assert!(list.len() <= MOST, "as many lines as can be counted");
+        let per_line = Self::per_line(shift);
         let line = |n: usize| {
-            let entries: [Entry<K>; PER_LINE] =
-                std::array::from_fn(|i| list[last.min(n * PER_LINE + i)]);
-            Line {
-                keys: entries.map(|e| e.key),
-                said: entries.map(|e| e.answer << WIDTH | u32::from(key_bits - e.len)),
+            let mut line = Line([0; WORDS]);
+            for i in 0..per_line {
+                let entry = &list[last.min(n * per_line + i)];
+                let (key, free) = (entry.key.into(), u64::from(key_bits - entry.len));
+                let said = u64::from(entry.answer) << WIDTH;
+                if shift <= PACKED_BITS {
+                    line.0[i] = key << SAID_BITS | said | free + u64::from(SAID_BITS);
+                } else {
+                    (line.0[i], line.0[WHOLE + i]) = (key, said | free);
+                }
             }
+            line
         };
-        let lines = list.len().div_ceil(PER_LINE);
+        let lines = list.len().div_ceil(per_line);
+        debug_assert!(lines <= LINES, "as many lines as can be counted");
         let at = match self.free[lines - 1].pop() {
             Some(at) => at as usize,
             None => {

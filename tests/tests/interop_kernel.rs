@@ -4,7 +4,7 @@
 //! The kernel's end is in a network namespace of the test's own, which is gone with the test.
 //! Where namespaces or TAPs are not permitted, every test says so and counts as skipped.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddrV6, UdpSocket};
 use std::process::Command;
 use std::thread;
@@ -120,12 +120,11 @@ fn the_kernel_pings_a_vnet() {
     };
     neighbours.kernel.run(|| {
         let socket = kernel_icmp_socket().unwrap();
-        // The last two are larger than the MTU: fragments both ways.
-        for (seq, len) in [0, 1, 56, 1472, 1473, 20_000].into_iter().enumerate() {
+        for (seq, len) in sizes(&EDGES_4).into_iter().enumerate() {
             let request = echo_request(seq as u16, len);
             socket.send(&request).unwrap();
             let reply = echo_reply(&socket, seq as u16).unwrap();
-            assert_eq!(reply, request[8..], "payload of {len} bytes");
+            assert!(reply == request[8..], "payload of {len} bytes");
         }
     });
     neighbours.part();
@@ -138,8 +137,30 @@ fn a_vnet_pings_the_kernel() {
     };
     let socket = EchoSocket::bind_in(&neighbours.vnet).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    ping_all(&socket, KERNEL.into(), &[0, 56, 1472, 20_000]);
+    ping_all(&socket, KERNEL.into(), &sizes(&EDGES_4));
     neighbours.part();
+}
+
+/// Payloads of echo requests on either side of the edges: the longest that is whole, those that fill two and three
+/// fragments, and the longest that there is.
+const EDGES_4: [usize; 4] = [1472, 2952, 4432, 65_507];
+/// The same of IPv6, where a fragment has eight octets less.
+const EDGES_6: [usize; 4] = [1452, 2888, 4336, 65_507];
+
+/// Sizes of payloads from 0 to the longest, by strides, and all those next to an edge.
+fn sizes(edges: &[usize]) -> Vec<usize> {
+    let longest = *edges.last().unwrap();
+    let near = edges.iter().flat_map(|edge| edge - 1..=edge + 1);
+    let strides = (0..=65_507).step_by(4093);
+    let mut sizes: Vec<usize> = [1, 56, 65_507]
+        .into_iter()
+        .chain(strides)
+        .chain(near)
+        .collect();
+    sizes.retain(|size| *size <= longest);
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes
 }
 
 /// Asks the kernel for echoes of these sizes.
@@ -162,7 +183,6 @@ fn ping_all(socket: &EchoSocket, to: IpAddr, sizes: &[usize]) {
     }
 }
 
-/// Payloads of echo requests: whole, the longest that is whole, fragments, the longest that there is.
 /// The kernel's addresses on the TAP, as text without colons, each with its flags.
 fn kernel_addresses(neighbours: &Neighbours) -> Vec<(String, u32)> {
     let addresses = neighbours
@@ -248,8 +268,6 @@ fn the_kernel_is_a_host_of_our_router() {
     neighbours.part();
 }
 
-const SIZES_6: [usize; 8] = [0, 1, 56, 1452, 1453, 20_000, 65_506, 65_507];
-
 #[test]
 fn the_kernel_pings_a_vnet_over_ipv6() {
     let Some(neighbours) = Neighbours::make_6() else {
@@ -259,7 +277,9 @@ fn the_kernel_pings_a_vnet_over_ipv6() {
     neighbours.kernel.run(move || {
         for (to, scope) in [(VNET_6, 0), (VNET_LINK, scope)] {
             let socket = kernel_icmp6_socket_to(to, scope).unwrap();
-            for (seq, len) in SIZES_6.into_iter().enumerate() {
+            // The last two are longer than what our own sockets send: IPv6 counts no header.
+            let sizes = sizes(&EDGES_6).into_iter().chain([65_526, 65_527]);
+            for (seq, len) in sizes.enumerate() {
                 let request = echo_request_6(seq as u16, len);
                 socket.send(&request).unwrap();
                 let reply = echo_reply_6(&socket, seq as u16).unwrap();
@@ -278,7 +298,7 @@ fn a_vnet_pings_the_kernel_over_ipv6() {
     let socket = EchoSocket::bind_in(&neighbours.vnet).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     for to in [KERNEL_6, KERNEL_LINK] {
-        ping_all(&socket, to.into(), &SIZES_6);
+        ping_all(&socket, to.into(), &sizes(&EDGES_6));
     }
     neighbours.part();
 }
@@ -316,6 +336,53 @@ fn refusals_over_ipv6_are_understood() {
     neighbours.part();
 }
 
+/// A connection by link-local addresses, which mean something with the interface's number only, whoever opens it.
+#[test]
+fn connections_by_link_local_addresses_have_a_scope() {
+    let Some(neighbours) = Neighbours::make_6() else {
+        return;
+    };
+    let (vnet, kernel) = (&neighbours.vnet, &neighbours.kernel);
+    let scope = neighbours.kernel_scope();
+    let theirs = kernel
+        .run(|| std::net::TcpListener::bind(("::", PORT)))
+        .unwrap();
+    let ours = vnet::net::TcpListener::bind_in(vnet, ("::", PORT)).unwrap();
+    let hears = |mut from: &std::net::TcpStream, mut to: &vnet::net::TcpStream| {
+        from.write_all(b"hello").unwrap();
+        let mut heard = [0; 5];
+        to.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"hello");
+    };
+    // tap0 is the second interface.
+    let to_kernel = SocketAddrV6::new(KERNEL_LINK, PORT, 0, 2);
+    let out = vnet::net::TcpStream::connect_in(vnet, to_kernel).unwrap();
+    let (accepted, from) = theirs.accept().unwrap();
+    let port = out.local_addr().unwrap().port();
+    assert_eq!(from, SocketAddrV6::new(VNET_LINK, port, 0, scope).into());
+    assert_eq!(
+        out.local_addr().unwrap(),
+        SocketAddrV6::new(VNET_LINK, port, 0, 2).into()
+    );
+    hears(&accepted, &out);
+    let to_us = SocketAddrV6::new(VNET_LINK, PORT, 0, scope);
+    let there = kernel
+        .run(move || std::net::TcpStream::connect_timeout(&to_us.into(), PATIENCE))
+        .unwrap();
+    let (accepted, from) = ours.accept().unwrap();
+    let port = there.local_addr().unwrap().port();
+    assert_eq!(from, SocketAddrV6::new(KERNEL_LINK, port, 0, 2).into());
+    hears(&there, &accepted);
+    // Without one, it means no link of several.
+    vnet.port("other", None).unwrap();
+    vnet.add_address("other", "2001:db8:9::1/64".parse().unwrap())
+        .unwrap();
+    let nowhere = vnet::net::TcpStream::connect_in(vnet, (KERNEL_LINK, PORT));
+    assert!(nowhere.is_err());
+    drop((out, accepted, ours));
+    neighbours.part();
+}
+
 #[test]
 fn a_hundred_megabytes_each_way_over_ipv6() {
     let Some(neighbours) = Neighbours::make_6() else {
@@ -347,7 +414,6 @@ fn a_hundred_megabytes_each_way_over_ipv6() {
     neighbours.part();
 }
 
-/// The same pairs of stations as between two vnets (`neighbours.rs`), with the kernel as either one.
 /// A group (RFC 2365, of an organisation).
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
 
@@ -438,6 +504,7 @@ fn a_bridge_that_snoops_hears_what_we_join_and_leave() {
     neighbours.part();
 }
 
+/// The same pairs of stations as between two vnets (`neighbours.rs`), with the kernel as either one.
 #[test]
 fn neighbours_need_no_common_prefix() {
     for case in PAIRS {

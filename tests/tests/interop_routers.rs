@@ -75,6 +75,14 @@ fn icmp6() -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
+/// The same of ICMP. It does not fill checksums in, and shows the IP header.
+fn icmp4() -> io::Result<UdpSocket> {
+    let fd = rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP))?;
+    let socket = UdpSocket::from(fd);
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
 /// An advertisement (RFC 4861 section 4.2): a router for 1800 s, a hop limit of 33, an MTU of 1400, a prefix, and a DNS
 /// server (RFC 8106).
 fn advertisement(prefix: Ipv6Addr, dns: Ipv6Addr) -> Vec<u8> {
@@ -176,54 +184,79 @@ fn the_kernel_is_the_router_of_our_host() {
     }
 }
 
-/// Three vnets in a row, of which the first two forward. The kernel is on the link of the first.
+/// Three vnets in a row, of which the first two forward, with both families. The kernel is on the link of the first.
 fn row(system: &System) -> Vec<OwnedVnet> {
     let mut all: Vec<OwnedVnet> = Vec::new();
+    let add = |vnet: &Vnet, interface: &str, nets: [String; 2]| {
+        for net in nets {
+            vnet.add_address(interface, net.parse().unwrap()).unwrap();
+        }
+    };
     for n in 1..=3 {
         let vnet = system.create(&format!("r{n}")).unwrap();
         if let Some(before) = all.last() {
-            let (near, far) = (format!("2001:db8:{n}::1/64"), format!("2001:db8:{n}::2/64"));
+            let net = |host| {
+                [
+                    format!("2001:db8:{n}::{host}/64"),
+                    format!("198.18.{n}.{host}/24"),
+                ]
+            };
             before.epair("eth1", &vnet, "eth0").unwrap();
-            before.add_address("eth1", near.parse().unwrap()).unwrap();
-            vnet.add_address("eth0", far.parse().unwrap()).unwrap();
-            let back = NextHop::Gateway(format!("2001:db8:{n}::1").parse().unwrap());
-            vnet.add_route("::/0".parse().unwrap(), back).unwrap();
+            add(before, "eth1", net(1));
+            add(&vnet, "eth0", net(2));
+            for (all, back) in [
+                ("::/0", format!("2001:db8:{n}::1")),
+                ("0.0.0.0/0", format!("198.18.{n}.1")),
+            ] {
+                let back = NextHop::Gateway(back.parse().unwrap());
+                vnet.add_route(all.parse().unwrap(), back).unwrap();
+            }
         }
         all.push(vnet);
     }
     for router in &all[..2] {
         router.set_forwarding(Forwarding::Enabled).unwrap();
     }
-    let on = NextHop::Gateway("2001:db8:2::2".parse().unwrap());
-    all[0]
-        .add_route("2001:db8:3::/64".parse().unwrap(), on)
-        .unwrap();
+    for (net, by) in [
+        ("2001:db8:3::/64", "2001:db8:2::2"),
+        ("198.18.3.0/24", "198.18.2.2"),
+    ] {
+        let on = NextHop::Gateway(by.parse().unwrap());
+        all[0].add_route(net.parse().unwrap(), on).unwrap();
+    }
     all
 }
 
-/// A traceroute as the kernel's socket sees it: who says that the hop limit is over, and who answers in the end.
-#[test]
-fn the_kernel_sees_the_path_through_three_vnets() {
-    let Some(kernel) = kernel() else { return };
-    let system = System::threads();
-    let row = row(&system);
-    let tap = attach(&kernel, &row[0], &["2001:db8:1::9/64", "fe80::9/64"]);
-    row[0]
-        .add_address("tap0", "2001:db8:1::1/64".parse().unwrap())
-        .unwrap();
-    kernel
-        .ip("-6 route add 2001:db8:0::/32 via 2001:db8:1::1")
-        .unwrap();
-    let path = kernel.run(|| {
-        let socket = icmp6().unwrap();
+/// The numbers of what a version of ICMP says in a traceroute, and where its messages begin in what the kernel's raw
+/// socket reads: of IPv4 it shows the header.
+#[derive(Clone, Copy)]
+struct Kinds {
+    request: u8,
+    reply: u8,
+    exceeded: u8,
+    header: usize,
+    quoted_header: usize,
+}
+
+/// Who says that the hop limit is over, and who answers in the end, as the kernel's socket sees it.
+fn path(kernel: &NetNs, to: &str, kinds: Kinds) -> Vec<(u8, String)> {
+    let to = SocketAddr::new(to.parse().unwrap(), 0);
+    kernel.run(move || {
+        let socket = if to.is_ipv4() { icmp4() } else { icmp6() }.unwrap();
         socket
             .set_read_timeout(Some(Duration::from_millis(500)))
             .unwrap();
-        let to = SocketAddr::new("2001:db8:3::2".parse().unwrap(), 0);
         let mut path = Vec::new();
         for hops in 1..=4u8 {
-            sockopt::set_ipv6_unicast_hops(&socket, Some(hops)).unwrap();
-            let request = [128, 0, 0, 0, 0x5e, 0xed, 0, hops];
+            match to {
+                SocketAddr::V4(_) => sockopt::set_ip_ttl(&socket, hops.into()),
+                SocketAddr::V6(_) => sockopt::set_ipv6_unicast_hops(&socket, Some(hops)),
+            }
+            .unwrap();
+            // The kernel fills the sum of ICMPv6 in.
+            let sum = !(u16::from_be_bytes([kinds.request, 0]) + 0x5eed + u16::from(hops));
+            let [high, low] = sum.to_be_bytes();
+            let request = [kinds.request, 0, high, low, 0x5e, 0xed, 0, hops];
             path.push(wait_for("who is there", || {
                 // What was lost while neighbours were looked for is asked again.
                 socket.send_to(&request, to).unwrap();
@@ -231,28 +264,71 @@ fn the_kernel_sees_the_path_through_three_vnets() {
                 loop {
                     let got = uninterrupted(|| socket.recv_from(&mut bytes)).ok()?;
                     let (len, from) = got;
-                    let told = match bytes[..len] {
-                        // Its quote: a header of IPv6, and the request.
-                        [3, 0, _, _, _, _, _, _, ref quote @ ..] => quote.get(40..48)?,
-                        [129, 0, ..] => bytes.get(..8)?,
+                    let message = &bytes[kinds.header..len];
+                    let told = match message {
+                        [kind, 0, ..] if *kind == kinds.exceeded => {
+                            message.get(8 + kinds.quoted_header..)?.get(..8)?
+                        }
+                        [kind, 0, ..] if *kind == kinds.reply => message.get(..8)?,
                         _ => continue,
                     };
                     if told[4..] == request[4..] {
-                        return Some((bytes[0], from.ip().to_string()));
+                        return Some((message[0], from.ip().to_string()));
                     }
                 }
             }));
         }
         path
-    });
-    let expected = [
-        (3, "2001:db8:1::1"),
-        (3, "2001:db8:2::2"),
-        (129, "2001:db8:3::2"),
-        (129, "2001:db8:3::2"),
-    ];
-    let expected = expected.map(|(kind, from)| (kind, from.to_owned()));
-    assert_eq!(path, expected);
+    })
+}
+
+/// A traceroute of either version.
+#[test]
+fn the_kernel_sees_the_path_through_three_vnets() {
+    let Some(kernel) = kernel() else { return };
+    let system = System::threads();
+    let row = row(&system);
+    let addresses = ["2001:db8:1::9/64", "fe80::9/64"];
+    let tap = attach(&kernel, &row[0], &addresses);
+    let host = tap.host_name();
+    for net in ["2001:db8:1::1/64", "198.18.1.1/24"] {
+        row[0].add_address("tap0", net.parse().unwrap()).unwrap();
+    }
+    for command in [
+        "-6 route add 2001:db8:0::/32 via 2001:db8:1::1".to_owned(),
+        format!("addr add 198.18.1.9/24 dev {host}"),
+        "route add 198.18.0.0/15 via 198.18.1.1".to_owned(),
+    ] {
+        kernel.ip(&command).unwrap();
+    }
+    let v6 = Kinds {
+        request: 128,
+        reply: 129,
+        exceeded: 3,
+        header: 0,
+        quoted_header: 40,
+    };
+    let v4 = Kinds {
+        request: 8,
+        reply: 0,
+        exceeded: 11,
+        header: 20,
+        quoted_header: 20,
+    };
+    for (kinds, hops) in [
+        (v6, ["2001:db8:1::1", "2001:db8:2::2", "2001:db8:3::2"]),
+        (v4, ["198.18.1.1", "198.18.2.2", "198.18.3.2"]),
+    ] {
+        let seen = path(&kernel, hops[2], kinds);
+        let [first, second, end] = hops.map(str::to_owned);
+        let expected = [
+            (kinds.exceeded, first),
+            (kinds.exceeded, second),
+            (kinds.reply, end.clone()),
+            (kinds.reply, end),
+        ];
+        assert_eq!(seen, expected);
+    }
     tap.detach();
     for vnet in row {
         assert!(vnet.destroy().leaked.is_zero());

@@ -442,7 +442,7 @@ impl Lines {
                 let (key, free) = (entry.key.into(), u64::from(key_bits - entry.len));
                 let said = u64::from(entry.answer) << WIDTH;
                 if shift <= PACKED_BITS {
-                    line.0[i] = key << SAID_BITS | said | free + u64::from(SAID_BITS);
+                    line.0[i] = key << SAID_BITS | said | (free + u64::from(SAID_BITS));
                 } else {
                     (line.0[i], line.0[WHOLE + i]) = (key, said | free);
                 }

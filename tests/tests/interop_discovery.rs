@@ -4,13 +4,13 @@
 //! The kernel's end is in a network namespace of the test's own, which is gone with the test. Where namespaces or TAPs
 //! are not permitted, or `bridge` is missing, every test says so and counts as skipped.
 
-use std::net::TcpStream;
+use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use vnet::net::{EchoEvent, EchoSocket};
-use vnet::{Forwarding, NextHop, OwnedVnet, System, Vnet};
+use vnet::{Forwarding, NextHop, OwnedVnet, Snooping, System, Vnet};
 use vnet_tap::{NetNs, Tap, TapConfig};
 use vnet_tests::skip::without_tap;
 
@@ -152,7 +152,7 @@ fn a_bridge_of_the_kernel_learns_our_groups() {
     assert!(vnet.destroy().leaked.is_zero());
 }
 
-/// A link of the kernel and two vnets, `routers`, of which the second has 2001:db8:2::1.
+/// A link of the kernel and two vnets, `routers`, of which the second has 2001:db8:2::1 and 198.18.2.1.
 struct Triangle {
     kernel: NetNs,
     tap: Tap,
@@ -173,20 +173,23 @@ impl Triangle {
             let router = system.create(&format!("r{n}")).unwrap();
             router.epair("eth0", &switch, &format!("p{n}")).unwrap();
             switch.add_member("bridge0", &format!("p{n}")).unwrap();
-            router
-                .add_address("eth0", format!("2001:db8:1::{n}/64").parse().unwrap())
-                .unwrap();
+            for net in [format!("2001:db8:1::{n}/64"), format!("198.18.1.{n}/24")] {
+                router.add_address("eth0", net.parse().unwrap()).unwrap();
+            }
             routers.push(router);
         }
-        routers[1]
-            .add_address("lo0", "2001:db8:2::1/128".parse().unwrap())
-            .unwrap();
+        for net in ["2001:db8:2::1/128", "198.18.2.1/32"] {
+            routers[1].add_address("lo0", net.parse().unwrap()).unwrap();
+        }
         let host = tap.host_name().to_owned();
         kernel
             .ip(&format!("addr add 2001:db8:1::9/64 dev {host} nodad"))
             .unwrap();
         kernel
             .ip(&format!("addr add fe80::9/64 dev {host} nodad"))
+            .unwrap();
+        kernel
+            .ip(&format!("addr add 198.18.1.9/24 dev {host}"))
             .unwrap();
         kernel.ip(&format!("link set {host} up")).unwrap();
         routers.push(switch);
@@ -278,4 +281,146 @@ fn the_kernel_takes_the_router_that_a_vnet_names() {
     });
     assert!(taken.starts_with("2001:db8:2::1 "), "{taken}");
     link.part();
+}
+
+#[test]
+fn a_vnet_takes_the_router_of_ipv4_that_the_kernel_names() {
+    let Some(link) = Triangle::make() else { return };
+    let host = &link.routers[0];
+    let dev = link.host.clone();
+    let set = link.kernel.run(move || {
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+        for of in ["all", &dev] {
+            let name = format!("/proc/sys/net/ipv4/conf/{of}/send_redirects");
+            std::fs::write(name, "1")?;
+        }
+        Ok::<(), std::io::Error>(())
+    });
+    if let Err(error) = set {
+        return without_tap(&error);
+    }
+    link.kernel
+        .ip("route add 198.18.2.0/24 via 198.18.1.2")
+        .unwrap();
+    host.set_sysctl("net.inet.icmp.drop_redirect", 0).unwrap();
+    let by_kernel = NextHop::Gateway("198.18.1.9".parse().unwrap());
+    host.add_route("0.0.0.0/0".parse().unwrap(), by_kernel)
+        .unwrap();
+    let route = wait_for("the better router", || {
+        let _ = answers(host, "198.18.2.1");
+        let routes = host.inspect().unwrap().routes;
+        let found = routes
+            .into_iter()
+            .find(|r| r.dst.to_string() == "198.18.2.1/32");
+        found.and_then(|r| r.gateway)
+    });
+    assert_eq!(route.to_string(), "198.18.1.2");
+    assert!(answers(host, "198.18.2.1"));
+    link.part();
+}
+
+#[test]
+fn the_kernel_takes_the_router_of_ipv4_that_a_vnet_names() {
+    let Some(link) = Triangle::make() else { return };
+    let first = &link.routers[0];
+    for router in &link.routers[..2] {
+        router.set_forwarding(Forwarding::Enabled).unwrap();
+    }
+    first.set_sysctl("net.inet.ip.redirect", 1).unwrap();
+    let by_second = NextHop::Gateway("198.18.1.2".parse().unwrap());
+    first
+        .add_route("198.18.2.0/24".parse().unwrap(), by_second)
+        .unwrap();
+    let dev = link.host.clone();
+    let set = link.kernel.run(move || {
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0")?;
+        for of in ["all", &dev] {
+            let name = format!("/proc/sys/net/ipv4/conf/{of}/accept_redirects");
+            std::fs::write(name, "1")?;
+        }
+        Ok::<(), std::io::Error>(())
+    });
+    if let Err(error) = set {
+        return without_tap(&error);
+    }
+    link.kernel
+        .ip("route add 198.18.2.0/24 via 198.18.1.1")
+        .unwrap();
+    let way = || output(&link.kernel, "ip -4 route get 198.18.2.1");
+    assert!(way().unwrap().contains("via 198.18.1.1 "));
+    wait_for("the better router", || {
+        // Nobody listens there.
+        let there = "198.18.2.1:9".parse().unwrap();
+        let connect = move || TcpStream::connect_timeout(&there, Duration::from_secs(2));
+        assert!(link.kernel.run(connect).is_err());
+        way().filter(|way| way.contains("via 198.18.1.2 "))
+    });
+    link.part();
+}
+
+/// What sockets of ours join is in the table of the kernel's bridge, and what the kernel's join is in that of ours, which
+/// asks; in both families.
+#[test]
+fn joins_are_in_the_tables_of_both_sides() {
+    let Some(kernel) = kernel() else { return };
+    let vnet = System::threads().create("switch").unwrap();
+    let tap = attach(&kernel, &vnet);
+    let host = tap.host_name().to_owned();
+    vnet.bridge("bridge0").unwrap();
+    vnet.add_member("bridge0", "tap0").unwrap();
+    let mut config = vnet.bridge_info("bridge0").unwrap().config;
+    config.snooping = Some(Snooping {
+        querier: Some(Ipv4Addr::new(198, 18, 1, 1)),
+        querier_v6: Some("fe80::77".parse().unwrap()),
+        ..Snooping::default()
+    });
+    vnet.set_bridge("bridge0", config).unwrap();
+    for net in ["2001:db8:1::1/64", "198.18.1.1/24"] {
+        vnet.add_address("bridge0", net.parse().unwrap()).unwrap();
+    }
+    kernel
+        .ip(&format!("addr add 198.18.1.9/24 dev {host}"))
+        .unwrap();
+    kernel
+        .ip(&format!("addr add 2001:db8:1::9/64 dev {host} nodad"))
+        .unwrap();
+    kernel.ip(&format!("link set {host} up")).unwrap();
+    let groups: [IpAddr; 2] = ["239.1.2.3", "ff05::1234"].map(|g| g.parse().unwrap());
+    let line = kernel.run(|| std::fs::read_to_string("/proc/thread-self/net/if_inet6"));
+    let line = line.unwrap();
+    let line = line
+        .lines()
+        .find(|l| l.ends_with(&format!(" {host}")))
+        .unwrap();
+    let index = u32::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
+    let theirs = kernel
+        .run(move || -> std::io::Result<_> {
+            let (v4, v6) = (UdpSocket::bind("0.0.0.0:0")?, UdpSocket::bind("[::]:0")?);
+            for group in groups {
+                match group {
+                    IpAddr::V4(group) => {
+                        v4.join_multicast_v4(&group, &Ipv4Addr::new(198, 18, 1, 9))?
+                    }
+                    IpAddr::V6(group) => v6.join_multicast_v6(&group, index)?,
+                }
+            }
+            Ok((v4, v6))
+        })
+        .unwrap();
+    let known = |group: IpAddr| {
+        let snooping = vnet.bridge_info("bridge0").unwrap().snooping.unwrap();
+        let is_it = |g: &vnet::GroupInfo| g.group == group && g.members.iter().any(|m| m == "tap0");
+        snooping.groups.iter().any(is_it)
+    };
+    for group in groups {
+        wait_for("the group that the kernel joined", || {
+            known(group).then_some(())
+        });
+    }
+    drop(theirs);
+    for group in groups {
+        wait_for("its end", || (!known(group)).then_some(()));
+    }
+    tap.detach();
+    assert!(vnet.destroy().leaked.is_zero());
 }

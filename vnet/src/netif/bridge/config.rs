@@ -33,7 +33,7 @@ pub enum BridgeMode {
 mod stp {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::RstpConfig;
+    use crate::netif::bridge::stp::config::RstpConfig;
 
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
@@ -64,7 +64,7 @@ mod stp {
 mod host_port {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::Switchable;
+    use crate::base::switch::Switch as Switchable;
 
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]

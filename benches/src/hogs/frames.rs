@@ -28,7 +28,7 @@ pub(super) fn arp(target: Ipv4Addr, n: u32) -> Vec<u8> {
     frame
 }
 
-/// A connection request to port 80, by somebody else each time.
+/// A connection request to port 81, by somebody else each time.
 pub(super) fn syn(mac: [u8; 6], target: Ipv4Addr, n: u32) -> Vec<u8> {
     let (from, ip) = liar(n);
     let mut segment = Vec::with_capacity(20);

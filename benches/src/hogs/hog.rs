@@ -18,6 +18,8 @@ use super::{AnyError, Arena, At, frames};
 const TARGET: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 1);
 /// Tasks that are never done.
 const TASKS: usize = 16;
+/// Sockets that are open at once.
+const SOCKETS: usize = 5000;
 /// Connections that nobody reads from.
 const CONNECTIONS: u16 = 32;
 
@@ -39,6 +41,10 @@ pub enum Hog {
     Arp,
     /// Writers to connections from which nobody reads.
     NonReaders,
+    /// A reader that does not wait for what it reads.
+    Spinner,
+    /// Opening sockets, thousands of them, and closing them all.
+    Sockets,
     /// Tasks that wake themselves.
     Tasks,
     /// Looking at all that can be looked at, over and over.
@@ -54,7 +60,7 @@ type Act = Box<dyn FnMut(u32) -> Result<(), AnyError> + Send>;
 
 impl Hog {
     /// All, in the order of the table.
-    pub const ALL: [Hog; 10] = [
+    pub const ALL: [Hog; 12] = [
         Hog::None,
         Hog::Thread,
         Hog::Udp,
@@ -62,6 +68,8 @@ impl Hog {
         Hog::Fragments,
         Hog::Arp,
         Hog::NonReaders,
+        Hog::Spinner,
+        Hog::Sockets,
         Hog::Tasks,
         Hog::Inspecting,
         Hog::Churn,
@@ -77,6 +85,8 @@ impl Hog {
             Hog::Fragments => "fragment flood",
             Hog::Arp => "ARP flood",
             Hog::NonReaders => "non-readers",
+            Hog::Spinner => "spinning reader",
+            Hog::Sockets => "sockets",
             Hog::Tasks => "busy tasks",
             Hog::Inspecting => "inspecting",
             Hog::Churn => "create and destroy",
@@ -129,6 +139,25 @@ impl Hog {
                 Box::new(move |n| send(&port, frames::arp(TARGET, n)))
             }
             Hog::NonReaders => non_readers(arena, victim)?,
+            Hog::Spinner => {
+                let socket = UdpSocket::bind_in(victim, "0.0.0.0:81")?;
+                socket.set_nonblocking(true)?;
+                Box::new(move |_| match socket.recv_from(&mut [0; 64]) {
+                    Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error.into()),
+                    _ => Ok(()),
+                })
+            }
+            Hog::Sockets => {
+                let (arena, at) = (Arc::clone(arena), at);
+                let mut held = Vec::with_capacity(SOCKETS);
+                Box::new(move |_| {
+                    if held.len() == SOCKETS {
+                        held.clear();
+                    }
+                    held.push(UdpSocket::bind_in(arena.victim(at), "0.0.0.0:0")?);
+                    Ok(())
+                })
+            }
             Hog::Tasks => {
                 for _ in 0..TASKS {
                     let stop = Arc::clone(stop);

@@ -90,6 +90,14 @@ pub(crate) struct MutexGuard<'a, T> {
     turn: explore::Held,
 }
 
+impl<T> MutexGuard<'_, T> {
+    /// Unlocks, and hands the lock to a thread that waits for it, if there is one. Otherwise whoever asks next has
+    /// it, which may be this thread again and again.
+    pub(crate) fn unlock_fair(self) {
+        parking_lot::MutexGuard::unlock_fair(self.inner);
+    }
+}
+
 /// What tells one lock or condition from another while it lives.
 #[cfg(test)]
 fn address<T>(of: &T) -> usize {

@@ -75,6 +75,8 @@ pub(crate) struct Sched {
     pub state: AtomicU8,
     /// When the driver will service the vnet anyway, in nanoseconds.
     pub armed: AtomicU64,
+    /// More comes in than the vnet can take in.
+    pub behind: AtomicBool,
     /// Where the driver has noted that; changed with the driver's lock held.
     noted: AtomicU64,
 }
@@ -84,6 +86,7 @@ impl Sched {
         Sched {
             state: AtomicU8::new(0),
             armed: AtomicU64::new(u64::MAX),
+            behind: AtomicBool::new(false),
             noted: AtomicU64::new(Ticket::default().data().as_ffi()),
         }
     }

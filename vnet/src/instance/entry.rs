@@ -173,7 +173,12 @@ impl VnetCore {
                 Ok(next) => (None, next),
                 Err(panic) => (Some(live.fail(now, panic)), None),
             };
-            Some((wreckage, next, take_out(&mut live.out)))
+            let out = take_out(&mut live.out);
+            // Of a vnet in which services follow each other, others want a share as well.
+            if entry == Entry::Service && self.sched.behind.load(Ordering::Relaxed) {
+                state.unlock_fair();
+            }
+            Some((wreckage, next, out))
         });
         let Some((wreckage, next, out)) = entered.flatten() else {
             return (Err(Gone), None);
@@ -237,6 +242,7 @@ impl VnetCore {
         let (result, panic) = self.enter(Entry::Service, |live, cx| {
             cx.stats.services += 1;
             let taken = self.inbox.take_or_shed(cx.now, SERVICE_BATCH, live.due);
+            self.sched.behind.store(taken.shared, Ordering::Relaxed);
             if live.due.len() >= processor::MANY {
                 measured = Measured::Always;
                 began = began.or_else(|| self.driver.processor_time());

@@ -18,7 +18,7 @@ use crate::packet::tag::Tpid;
 
 /// How many times what is left free a wire may use. It is also how small a limit has to be for a wire
 /// that is alone to reach it.
-const GREED: usize = 4;
+pub(super) const GREED: usize = 4;
 
 /// Frames, and what they cost in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Load {
 }
 
 /// Whose share a frame takes up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Payer {
     /// That of the wire that ends at an interface; of none, at a port's outside end.
     Wire(Option<IfId>),

@@ -3,7 +3,7 @@
 use super::ack::Carries;
 use super::timers::Cause;
 use super::{Closed, Connection, Disposition, Env, Owner};
-use crate::base::time::Instant;
+use crate::base::time::{Duration, Instant};
 use crate::packet::Payload;
 use crate::packet::header::{TcpFlags, TcpHeader};
 use crate::transport::error::SocketError;
@@ -21,6 +21,8 @@ use crate::transport::tcp::state::{Due, Sends, State, SynReceived, SynSent};
 /// is small then, and each acknowledgement that is lost may cost it a timeout.
 // RFC 5681 4.2: not more than one acknowledgement for each segment; Linux has the same number.
 const QUICK_ACKS: u8 = 16;
+/// How soon a SYN is repeated that a peer takes for an old one: when our time stamps have moved on.
+const ASK_AGAIN: Duration = Duration::from_millis(2);
 
 impl Connection {
     /// Takes one segment. Whoever calls looks at the state afterwards.
@@ -148,11 +150,11 @@ impl Connection {
             .ack
             .map(|ack| self.answers_syn(SeqNum(ack)) && s.sent_at.is_some());
         if acceptable == Some(false) {
-            return if h.flags.has(TcpFlags::RST) {
-                Disposition::Refused
-            } else {
-                Disposition::Answer
-            };
+            if h.flags.has(TcpFlags::RST) {
+                return Disposition::Refused;
+            }
+            self.ask_again_soon(env);
+            return Disposition::Answer;
         }
         if h.flags.has(TcpFlags::RST) {
             if acceptable.is_none() {
@@ -226,6 +228,17 @@ impl Connection {
             return Disposition::Taken;
         }
         self.on_data(env, seq, h.flags, seg.payload, seg.gso_segment)
+    }
+
+    /// The peer remembers a connection of these addresses, and does not take our SYN for the beginning of
+    /// another one: it may be in TIME-WAIT, where a SYN has to be later than what it remembers, or not
+    /// have heard that we know nothing of the old connection any more. Our reset, or a later time stamp,
+    /// settles that; so the SYN is repeated soon, the first time, and not after a whole timeout.
+    // RFC 9293 3.5.1, RFC 6191 2.
+    fn ask_again_soon(&mut self, env: &Env<'_>) {
+        if self.retries == 0 {
+            self.timers.retransmit = self.timers.retransmit.min(env.now + ASK_AGAIN);
+        }
     }
 
     /// Our SYN is acknowledged, and what was sent with it up to `ack`. The rest of that leaves again, as if for the first

@@ -151,6 +151,60 @@ fn options_are_used_only_when_both_have_them() {
     assert!(w.trace.iter().skip(2).all(|t| t.2.options.is_empty()));
 }
 
+/// Who connects again at once, from the port of a connection that the other end remembers in TIME-WAIT,
+/// has neither a later time stamp nor a later sequence number to show.
+#[test]
+fn a_syn_that_is_taken_for_an_old_one_is_repeated_soon() {
+    let net = Net {
+        delay: Duration::ZERO,
+        ..Net::default()
+    };
+    let mut w = World::new(1, net);
+    let l = w.listen(B, 80, 8);
+    let (from, to, path, options) = (w.addr(A, 1000), w.addr(B, 80), w.net.path, w.options(A));
+    let open = |w: &mut World| {
+        let open = w.on(A, |tcp, cx| {
+            tcp.connect(cx, from, to, path, options, Reuse::Shared)
+        });
+        open.expect("free")
+    };
+    let a = open(&mut w);
+    w.run_for(Duration::ZERO);
+    let b = w.accept(B, l);
+    w.close(B, b);
+    w.run_for(Duration::ZERO);
+    w.close(A, a);
+    w.run_for(Duration::ZERO);
+    assert_eq!(w.hosts[A].tcp.counts().connections, 0);
+    assert_eq!(w.hosts[B].tcp.counts().time_wait, 1);
+    w.trace.clear();
+    let a = open(&mut w);
+    w.run_for(Duration::from_millis(1));
+    assert_eq!(
+        (w.flags(A), w.flags(B)),
+        (vec!["S".into(), "R".into()], vec!["A".into()])
+    );
+    w.run_for(Duration::from_millis(5));
+    assert_eq!(w.state(A, a), Some(TcpState::Established));
+    assert_eq!(w.hosts[B].tcp.counts().time_wait, 0);
+    w.accept(B, l);
+    // A peer that says the same again and again is not asked more often than one that is silent.
+    let mut w = World::new(1, Net::default());
+    w.fate = Some(Box::new(|_, _, _| Fate::Lost));
+    let a = open(&mut w);
+    let stray = TcpHeader {
+        seq: 77,
+        ack: Some(78),
+        ..TcpHeader::default()
+    };
+    for _ in 0..1000 {
+        w.deliver(A, arriving(to, from, stray, Payload::new()));
+        w.run_for(Duration::from_millis(1));
+    }
+    assert_eq!(w.flags(A).iter().filter(|flags| *flags == "S").count(), 2);
+    w.close(A, a);
+}
+
 #[test]
 fn ephemeral_ports_are_per_peer() {
     let mut w = World::new(1, Net::default());

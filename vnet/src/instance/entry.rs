@@ -20,6 +20,7 @@ use crate::base::lock::explore::planted;
 use crate::base::stats::{DropReason, Stats};
 use crate::base::time::{Duration, Instant};
 use crate::netif::fingerprint::FingerprintSum;
+use crate::packet::cx::Extent;
 use crate::packet::{Cx, Out};
 use crate::stack::{Stack, rx, tx};
 use crate::trace;
@@ -406,6 +407,12 @@ fn carry_out(mut out: Box<Out>) -> Option<callback::Payload> {
     panicked
 }
 
+/// True when the end of an entry finds nothing to do.
+fn is_settled(stack: &mut Stack, cx: &mut Cx) -> bool {
+    tx::flush(stack, cx);
+    stack.is_observed() && !cx.out.has_sent()
+}
+
 impl Live {
     /// The work of one entry: does `f`, sends what that made ready to send, and returns the next
     /// deadline.
@@ -440,11 +447,25 @@ impl Live {
             due,
         };
         f(&mut inside, &mut cx);
+        let extent = std::mem::take(&mut cx.out.extent);
+        if extent == Extent::Nothing {
+            debug_assert!(
+                is_settled(stack, &mut cx),
+                "a call that would wait changes nothing"
+            );
+            return None;
+        }
         tx::flush(stack, &mut cx);
         if let Some(drain) = drain {
             drain.look(stack, &mut cx);
         }
-        stack.observe();
+        // What is sent may wait for a neighbour, or in the queue of a link.
+        let has_sent = out.has_sent() || !out.link_deadlines.is_empty();
+        if extent == Extent::Socket && !has_sent && !stack.limits_buffers() {
+            debug_assert!(stack.is_observed(), "a socket's call makes no more of it");
+        } else {
+            stack.observe();
+        }
         if !out.link_deadlines.is_empty() {
             for (id, at) in out.link_deadlines.drain(..) {
                 stack.ifs.arm_link(id, at);

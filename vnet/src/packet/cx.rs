@@ -41,6 +41,21 @@ pub(crate) struct Out {
     pub link_deadlines: Vec<(IfId, Instant)>,
     /// The panic of a callback that was called under the lock, for whoever made the entry.
     pub panic: Option<callback::Payload>,
+    /// What the entry may have changed: how much there is to do at its end.
+    pub extent: Extent,
+}
+
+/// What an entry may have changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Anything.
+    #[default]
+    All,
+    /// What an open socket holds and sends: there is no more of anything that is counted, unless by what
+    /// was sent.
+    Socket,
+    /// Nothing: a call has found that it would have to wait.
+    Nothing,
 }
 
 /// A frame on its way to another vnet or to a port.

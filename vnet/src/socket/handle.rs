@@ -15,6 +15,7 @@ use crate::instance::cores::VnetCore;
 use crate::instance::site::{Site, here};
 use crate::instance::{Gone, Waited};
 use crate::packet::Cx;
+use crate::packet::cx::Extent;
 use crate::stack::Stack;
 use crate::stack::sockets::SocketId;
 use crate::tasks::pending::Deadlock;
@@ -107,7 +108,8 @@ impl<I: Copy + Into<SocketId>> Handle<I> {
     }
 
     /// Runs `attempt` until it does something else than to say [`SocketError::WouldBlock`]; waits
-    /// for `interest` in between.
+    /// for `interest` in between. An attempt makes no socket, interface, route or anything else of which
+    /// there are limits, and one that says so has changed nothing: less is looked at after it.
     #[track_caller]
     #[inline]
     pub(super) fn run<R>(
@@ -120,8 +122,12 @@ impl<I: Copy + Into<SocketId>> Handle<I> {
         let mut attempt = |waker: Option<&Waker>| {
             let tried = core.with(|s, cx| {
                 let result = attempt(s, cx, id);
-                if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
-                    register(s, cx, id.into(), interest, waker)?;
+                cx.out.extent = Extent::Socket;
+                if let Err(SocketError::WouldBlock) = &result {
+                    cx.out.extent = Extent::Nothing;
+                    if let Some(waker) = waker {
+                        register(s, cx, id.into(), interest, waker)?;
+                    }
                 }
                 result
             });

@@ -405,10 +405,29 @@ impl Stack {
         if self.limits.of(Resource::Sockets) != Resource::UNLIMITED {
             self.share_sockets();
         }
-        if self.limits.of(Resource::BufferedBytes) != Resource::UNLIMITED {
+        if self.limits_buffers() {
             self.recount();
             self.share_buffers();
         }
+    }
+
+    /// Whether there is a limit on buffers: then a call that reads makes room.
+    #[inline]
+    pub(crate) fn limits_buffers(&self) -> bool {
+        self.limits.of(Resource::BufferedBytes) != Resource::UNLIMITED
+    }
+
+    /// True when [`Stack::observe`] would find no more of anything than it has seen.
+    pub(crate) fn is_observed(&self) -> bool {
+        let seen = |resource, current| current <= self.limits.high[resource as usize];
+        seen(Resource::Sockets, self.socket_count())
+            && seen(Resource::Interfaces, self.ifs.len() as u64)
+            && seen(Resource::Children, self.limits.children_now)
+            && seen(Resource::LinkBytes, self.ifs.link_account.held())
+            && seen(Resource::Routes, self.ip.route_count() as u64)
+            && seen(Resource::Neighbours, self.neigh.len() as u64)
+            && seen(Resource::Stations, self.bridges.account.held())
+            && seen(Resource::ReassemblyBytes, self.ip.fragment_bytes() as u64)
     }
 
     /// Tells TCP how many sockets it may have: peers make connections without asking `admit`.

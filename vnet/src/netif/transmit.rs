@@ -1,16 +1,12 @@
 //! A frame's last stage inside its vnet: it is seen by captures, cut to size where the far end
 //! needs that, impaired by the link, and handed over.
 
-use std::sync::Arc;
-
 use super::fingerprint::Fate;
 use super::kind::{Kind, Offload};
 use super::table::Netif;
-use super::wire::{Loop, WireEnd};
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::link::{Link, Released, Verdict as LinkVerdict};
-use crate::packet::cx::{OutFrame, Sink};
 use crate::packet::header::ether;
 use crate::packet::{Csum, Cx, Direction, Packet, checksum, gso};
 
@@ -120,14 +116,10 @@ impl Netif {
 
     /// Puts a frame on the wire, on which it may be corrupted.
     fn hand_over(&mut self, cx: &mut Cx, at: Instant, mut packet: Packet) {
-        let to: Arc<dyn Sink> = match &self.kind {
-            Kind::Loopback(inbox) => Arc::<Loop>::clone(inbox),
-            Kind::Epair(end) | Kind::Port(end) => Arc::<WireEnd>::clone(end),
+        if let Kind::Bridge(_) | Kind::Vlan(_) | Kind::Lagg(_) = self.kind {
             // What is below has a wire; it has none.
-            Kind::Bridge(_) | Kind::Vlan(_) | Kind::Lagg(_) => {
-                return self.lost(cx, &packet, DropReason::LinkUnplugged);
-            }
-        };
+            return self.lost(cx, &packet, DropReason::LinkUnplugged);
+        }
         if let Kind::Port(_) = self.kind {
             packet.put_tags_back();
         }
@@ -146,12 +138,11 @@ impl Netif {
             fingerprint.sent(cx.now, &packet, Fate::Arrives(at));
         }
         let from = Some(self.id);
-        cx.out.frames.push(OutFrame {
-            from,
-            to,
-            at,
-            packet,
-        });
+        match &self.kind {
+            Kind::Loopback(inbox) => cx.out.send(from, inbox, at, packet),
+            Kind::Epair(end) | Kind::Port(end) => cx.out.send(from, end, at, packet),
+            Kind::Bridge(_) | Kind::Vlan(_) | Kind::Lagg(_) => {}
+        }
     }
 
     /// Notes a frame that goes out.

@@ -20,7 +20,7 @@ use super::wire::{End, Plug, Wire, WireEnd};
 use crate::base::id::IfId;
 use crate::base::time::Instant;
 use crate::packet::Packet;
-use crate::packet::cx::{Carrier, Pushed, Sink};
+use crate::packet::cx::{Carrier, Pushed, PushedMany, Sink};
 use crate::packet::header::ipv4::MIN_IP_MTU;
 use crate::packet::tag::{MAX_VID, Priority, TAG_LEN, Tag, Tpid, UNCOUNTED_TAGS};
 
@@ -227,6 +227,10 @@ impl Sink for Passage {
         packet.meta.rcvif = Some(self.parent);
         packet.meta.arrived = at;
         Arc::clone(&self.inbox).put(at, Item::Leaving(packet))
+    }
+
+    fn push_many(&self, frames: &mut dyn Iterator<Item = (Instant, Packet)>) -> PushedMany {
+        Arc::clone(&self.inbox).put_many(frames, Some(self.parent), Item::Leaving)
     }
 
     fn carrier(&self, _at: Instant, _carrier: Carrier) -> Pushed {

@@ -8,7 +8,7 @@ use crate::base::id::IfId;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
 use crate::packet::Packet;
-use crate::packet::cx::{Carrier, Pushed, Sink};
+use crate::packet::cx::{Carrier, Pushed, PushedMany, Sink};
 
 /// Where one end of a wire is plugged in.
 #[derive(Clone)]
@@ -197,6 +197,13 @@ impl Sink for WireEnd {
         plug.inbox.put(at, Item::Frame(packet))
     }
 
+    fn push_many(&self, frames: &mut dyn Iterator<Item = (Instant, Packet)>) -> PushedMany {
+        match self.far() {
+            Some(plug) => plug.inbox.put_many(frames, plug.ifid, Item::Frame),
+            None => PushedMany::Unplugged,
+        }
+    }
+
     fn carrier(&self, at: Instant, carrier: Carrier) -> Pushed {
         let (news, far) = {
             let mut ends = self.wire.ends.lock();
@@ -218,6 +225,10 @@ impl Sink for Loop {
         packet.meta.rcvif = Some(self.ifid);
         packet.meta.arrived = at;
         Arc::clone(&self.inbox).put(at, Item::Frame(packet))
+    }
+
+    fn push_many(&self, frames: &mut dyn Iterator<Item = (Instant, Packet)>) -> PushedMany {
+        Arc::clone(&self.inbox).put_many(frames, Some(self.ifid), Item::Frame)
     }
 
     fn carrier(&self, _at: Instant, _carrier: Carrier) -> Pushed {

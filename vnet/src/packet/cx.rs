@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::task::Waker;
 
+use smallvec::SmallVec;
+
 use super::buf::Packet;
 use crate::base::callback;
 use crate::base::id::IfId;
@@ -28,8 +30,10 @@ pub(crate) struct Cx<'a> {
 /// waiters are woken, after the lock is released.
 #[derive(Default)]
 pub(crate) struct Out {
-    /// Frames for the other end of a wire.
-    pub frames: Vec<OutFrame>,
+    /// Frames for the other end of a wire, and when each arrives there.
+    frames: Vec<(Instant, Packet)>,
+    /// Where they go, in order.
+    runs: Vec<Run>,
     /// Wires whose state the far end should hear of.
     pub carrier: Vec<(Arc<dyn Sink>, Carrier)>,
     /// Who is to be told of what was put into queues, and when it arrives.
@@ -58,16 +62,14 @@ pub(crate) enum Extent {
     Nothing,
 }
 
-/// A frame on its way to another vnet or to a port.
-pub(crate) struct OutFrame {
-    /// The interface by whose link it leaves, if it leaves by one.
-    pub from: Option<IfId>,
-    /// Where it goes.
-    pub to: Arc<dyn Sink>,
-    /// When it arrives there.
-    pub at: Instant,
-    /// The frame.
-    pub packet: Packet,
+/// Frames in a row that go to one place.
+struct Run {
+    /// The interface by whose link they leave, if they leave by one.
+    from: Option<IfId>,
+    /// Where they go.
+    to: Arc<dyn Sink>,
+    /// How many.
+    frames: usize,
 }
 
 /// Whether a wire, or one direction of a link, carries frames.
@@ -97,6 +99,9 @@ pub(crate) trait Sink: Send + Sync {
     /// Queues `packet` for delivery at `at`. The receiver counts what it cannot take.
     fn push(&self, at: Instant, packet: Packet) -> Pushed;
 
+    /// Queues frames, each with the time of its arrival, as [`Sink::push`] would one after the other.
+    fn push_many(&self, frames: &mut dyn Iterator<Item = (Instant, Packet)>) -> PushedMany;
+
     /// Tells the far end at `at` that the near end came or went.
     fn carrier(&self, at: Instant, carrier: Carrier) -> Pushed;
 }
@@ -120,6 +125,17 @@ pub(crate) enum Pushed {
     },
 }
 
+/// What became of several frames.
+pub(crate) enum PushedMany {
+    /// Those for which there is room are in a queue, whose owner is to be told of them.
+    Queued(Arc<dyn Bell>, Arrivals),
+    /// Nothing is plugged in at the far end. None was taken.
+    Unplugged,
+}
+
+/// When frames arrive: the first of them, and each that arrives earlier than those before it.
+pub(crate) type Arrivals = SmallVec<[Instant; 1]>;
+
 impl Pushed {
     /// Tells the owner of the queue at once: the sender has no lock.
     pub(crate) fn ring(self, at: Instant) {
@@ -130,6 +146,30 @@ impl Pushed {
 }
 
 impl Out {
+    /// Sends a frame, which leaves by the link of `from`, to where it arrives at `at`.
+    #[inline]
+    pub(crate) fn send<S: Sink + 'static>(
+        &mut self,
+        from: Option<IfId>,
+        to: &Arc<S>,
+        at: Instant,
+        packet: Packet,
+    ) {
+        match self.runs.last_mut() {
+            Some(run)
+                if run.from == from && std::ptr::addr_eq(Arc::as_ptr(&run.to), Arc::as_ptr(to)) =>
+            {
+                run.frames += 1;
+            }
+            _ => self.runs.push(Run {
+                from,
+                to: Arc::<S>::clone(to),
+                frames: 1,
+            }),
+        }
+        self.frames.push((at, packet));
+    }
+
     /// True when nobody is to be told of anything.
     pub(crate) fn is_empty(&self) -> bool {
         let is_quiet = self.carrier.is_empty() && self.panic.is_none();
@@ -145,19 +185,34 @@ impl Out {
     /// Puts what is sent into the queues of its receivers. `lost` is told of each frame that found
     /// nothing at the other end: the interface by whose link it left, and its length.
     pub(crate) fn deliver(&mut self, now: Instant, mut lost: impl FnMut(Option<IfId>, usize)) {
-        for OutFrame {
+        let mut frames = self.frames.drain(..);
+        for Run {
             from,
             to,
-            at,
-            packet,
-        } in self.frames.drain(..)
+            frames: count,
+        } in self.runs.drain(..)
         {
-            match to.push(at, packet) {
-                Pushed::Queued(bell) => note(&mut self.rings, bell, at),
-                Pushed::Refused => {}
-                Pushed::Unplugged { len } => lost(from, len),
+            if count == 1
+                && let Some((at, packet)) = frames.next()
+            {
+                match to.push(at, packet) {
+                    Pushed::Queued(bell) => note(&mut self.rings, bell, at),
+                    Pushed::Refused => {}
+                    Pushed::Unplugged { len } => lost(from, len),
+                }
+                continue;
+            }
+            let mut run = frames.by_ref().take(count);
+            match to.push_many(&mut run) {
+                PushedMany::Queued(bell, arrivals) => {
+                    for at in arrivals {
+                        note(&mut self.rings, Arc::clone(&bell), at);
+                    }
+                }
+                PushedMany::Unplugged => run.for_each(|(_, packet)| lost(from, packet.frame_len())),
             }
         }
+        drop(frames);
         // Hardly ever is there any.
         if self.carrier.is_empty() {
             return;

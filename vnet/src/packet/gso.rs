@@ -43,8 +43,7 @@ pub(crate) fn segment(
     let mut rest = std::mem::take(&mut packet.payload);
     let mut nth = 0u32;
     loop {
-        let payload = rest.slice(0..segment_size.min(rest.len()));
-        rest.advance(payload.len());
+        let payload = rest.split_to(segment_size.min(rest.len()));
         let place = Place {
             nth,
             offset: nth as usize * segment_size,

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 
 /// What is as long as this holds no more than four times its length: the largest slices are of
@@ -103,9 +103,8 @@ impl Payload {
         let mut whole = 0;
         for s in &mut self.slices {
             if n < s.len() {
-                if n > 0 {
-                    *s = s.slice(n..);
-                }
+                // In place: the slice is no other's, and its memory stays as shared as it is.
+                Buf::advance(s, n);
                 break;
             }
             n -= s.len();
@@ -113,6 +112,26 @@ impl Payload {
         }
         if whole > 0 {
             self.slices.drain(..whole);
+        }
+    }
+
+    /// Takes the first `n` bytes off.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub(crate) fn split_to(&mut self, n: usize) -> Payload {
+        match self.slices.first_mut() {
+            // The usual case of a payload that is cut: from a slice that is longer.
+            Some(first) if n < first.len() => {
+                self.len -= n;
+                Payload::from(first.split_to(n))
+            }
+            _ if n == self.len => std::mem::take(self),
+            _ => {
+                let front = self.slice(0..n);
+                self.advance(n);
+                front
+            }
         }
     }
 
@@ -230,6 +249,12 @@ mod tests {
             let mut advanced = payload.clone();
             advanced.advance(a);
             prop_assert_eq!(&advanced.to_bytes()[..], &model[a..]);
+            let mut rest = payload.clone();
+            let front = rest.split_to(a);
+            prop_assert_eq!((front.len(), rest.len()), (a, model.len() - a));
+            prop_assert_eq!(&front.to_bytes()[..], &model[..a]);
+            prop_assert_eq!(&rest.to_bytes()[..], &model[a..]);
+            prop_assert!(front.slices().iter().chain(rest.slices()).all(|s| !s.is_empty()));
             let mut cut = payload.clone();
             cut.truncate(b);
             prop_assert_eq!(cut.len(), b);

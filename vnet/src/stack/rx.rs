@@ -162,7 +162,7 @@ fn arrive(s: &mut Stack, cx: &mut Cx, mut packet: Packet) {
             Verdict::Away(to) => {
                 cx.stats.forwarded += 1;
                 packet.meta.rcvif = None;
-                tx::hand_over(cx, to, packet);
+                tx::hand_over(cx, &to, packet);
                 return show_taken_in(s, cx, &mut watched);
             }
             Verdict::Drop(reason) => {

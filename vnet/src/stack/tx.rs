@@ -38,9 +38,8 @@ use crate::netif::bridge::snooping::read::Question;
 use crate::netif::bridge::spanning::Said;
 use crate::netif::bridge::stp::bpdu::{self, Encoded};
 use crate::netif::bridge::{self, BridgeId, Flood, Ingress, Sender};
-use crate::netif::vlan::Passage;
 use crate::netif::{Kind, Netif};
-use crate::packet::cx::{OutFrame, Sink};
+use crate::packet::cx::Sink;
 use crate::packet::header::arp::{ARP_LEN, ArpPacket};
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp::TCP_CSUM_OFFSET;
@@ -482,7 +481,7 @@ fn vlan(cx: &mut Cx, netif: &mut Netif, mut packet: Packet) -> Sent {
         None => Sent::Down(vlan.parent, packet),
         Some(passage) => {
             cx.stats.sent += 1;
-            hand_over(cx, Arc::<Passage>::clone(passage), packet);
+            hand_over(cx, passage, packet);
             Sent::Out
         }
     }
@@ -507,14 +506,8 @@ fn lagg(cx: &mut Cx, netif: &mut Netif, mut packet: Packet) -> Sent {
 }
 
 /// Sends a frame into another vnet as it is, at once, by no interface's link.
-pub(super) fn hand_over(cx: &mut Cx, to: Arc<dyn Sink>, packet: Packet) {
-    let at = cx.now;
-    cx.out.frames.push(OutFrame {
-        from: None,
-        to,
-        at,
-        packet,
-    });
+pub(super) fn hand_over<S: Sink + 'static>(cx: &mut Cx, to: &Arc<S>, packet: Packet) {
+    cx.out.send(None, to, cx.now, packet);
 }
 
 /// A frame of ours leaves by a bridge.

@@ -409,8 +409,7 @@ fn carry_out(mut out: Box<Out>) -> Option<callback::Payload> {
 
 /// True when the end of an entry finds nothing to do.
 fn is_settled(stack: &mut Stack, cx: &mut Cx) -> bool {
-    tx::flush(stack, cx);
-    stack.is_observed() && !cx.out.has_sent()
+    !tx::flush(stack, cx) && stack.is_observed()
 }
 
 impl Live {
@@ -455,12 +454,12 @@ impl Live {
             );
             return None;
         }
-        tx::flush(stack, &mut cx);
+        let flushed = tx::flush(stack, &mut cx);
         if let Some(drain) = drain {
             drain.look(stack, &mut cx);
         }
         // What is sent may wait for a neighbour, or in the queue of a link.
-        let has_sent = out.has_sent() || !out.link_deadlines.is_empty();
+        let has_sent = flushed || out.has_sent() || !out.link_deadlines.is_empty();
         if extent == Extent::Socket && !has_sent && !stack.limits_buffers() {
             debug_assert!(stack.is_observed(), "a socket's call makes no more of it");
         } else {

@@ -59,16 +59,21 @@ const MAX_COPIES: u32 = 65_536;
 /// Why a bridge is there that sends a frame.
 pub(super) const FLOODS: &str = "to send a frame removes no bridge";
 
-/// Sends everything that the protocols have ready. The last thing each entry into a vnet does.
+/// Sends everything that the protocols have ready, and says whether there was anything. The last thing
+/// each entry into a vnet does.
 #[inline]
-pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) {
+pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) -> bool {
+    let mut has_sent = false;
     while let Some(out) = s.tcp.poll_transmit(cx) {
+        has_sent = true;
         segment(s, cx, out);
     }
     while let Some(probe) = s.neigh.poll_request() {
+        has_sent = true;
         neighbours::request(s, cx, probe);
     }
     while let Some(said) = s.bridges.poll_transmit(cx.now) {
+        has_sent = true;
         match said {
             Said::Bpdu(ifid, bpdu) => spanning_tree(s, cx, ifid, &bpdu),
             Said::Question(id, question) => ask_for_groups(s, cx, id, &question),
@@ -76,8 +81,10 @@ pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) {
         }
     }
     while let Some((ifid, addr)) = s.announcements.pop() {
+        has_sent = true;
         neighbours::announce(s, cx, ifid, addr);
     }
+    has_sent
 }
 
 fn segment(s: &mut Stack, cx: &mut Cx, out: SegmentOut) {

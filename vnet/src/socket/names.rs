@@ -71,15 +71,6 @@ impl Vnet {
     /// # Errors
     /// The vnet is gone.
     pub fn set_hosts(&self, hosts: Arc<Hosts>) -> Result<(), Gone> {
-        let is_lower = |name: &String| !name.bytes().any(|b| b.is_ascii_uppercase());
-        let hosts = match hosts.keys().all(is_lower) {
-            true => hosts,
-            false => {
-                let hosts = hosts.iter();
-                let lower = hosts.map(|(name, addrs)| (name.to_ascii_lowercase(), addrs.clone()));
-                Arc::new(lower.collect())
-            }
-        };
         self.change_names(|known| known.hosts = hosts)
     }
 
@@ -195,7 +186,7 @@ fn ask(vnet: &Vnet, host: &str) -> io::Result<Answer> {
     }
     let known = NAMES.of(vnet, |names| names.0.lock().clone());
     let Known { hosts, resolver } = known.map_err(|_| SocketError::Gone)?;
-    Ok(match (hosts.get(name), resolver) {
+    Ok(match (listed(&hosts, name), resolver) {
         (Some(listed), _) => Answer::Now(Ok(listed.clone())),
         // RFC 6761, section 6.3: these never leave the host.
         (None, _) if name == "localhost" || name.ends_with(".localhost") => Answer::Now(Ok(vec![
@@ -205,6 +196,55 @@ fn ask(vnet: &Vnet, host: &str) -> io::Result<Answer> {
         (None, Some(resolver)) => within(&vnet.core, || resolver(vnet, &asked)),
         (None, None) => Answer::Now(Ok(Vec::new())),
     })
+}
+
+/// What a table says of a name in lower case. Its names may be in any; of those that differ in nothing else the last
+/// counts. The table is asked for one spelling after the other, and not walked: many instances share a large one, which
+/// must cost nothing when each is given it.
+fn listed<'a>(hosts: &'a Hosts, name: &str) -> Option<&'a Vec<IpAddr>> {
+    // The last of all spellings, and mostly the only one.
+    if let Some(listed) = hosts.get(name) {
+        return Some(listed);
+    }
+    let mut found = None;
+    let mut from = Some(name.to_ascii_uppercase());
+    while let Some(spelling) = from
+        && let Some((key, listed)) = hosts.range(spelling..).next()
+    {
+        if key.eq_ignore_ascii_case(name) {
+            found = Some(listed);
+        }
+        from = spelling_after(key, name);
+    }
+    found
+}
+
+/// Of the spellings of a name in lower case the first behind `key`, by the order of bytes: there a capital is before all
+/// small letters.
+fn spelling_after(key: &str, name: &str) -> Option<String> {
+    let upper = name.to_ascii_uppercase();
+    let pairs = key.bytes().zip(name.bytes().zip(upper.bytes()));
+    // The letters that the key has of the name, in either case.
+    let same = pairs.take_while(|(k, (l, u))| k == l || k == u).count();
+    let with_small = |at: usize| {
+        let (small, rest) = (&name[at..=at], &upper[at + 1..]);
+        Some(format!("{}{small}{rest}", &key[..at]))
+    };
+    let letters = |at: usize| (name.as_bytes()[at], upper.as_bytes()[at]);
+    if same < name.len() {
+        let (small, capital) = letters(same);
+        match key.as_bytes().get(same) {
+            Some(k) if *k > small => {}
+            Some(k) if *k > capital => return with_small(same),
+            _ => return Some(format!("{}{}", &key[..same], &upper[same..])),
+        }
+    }
+    // None with these letters: the last capital among them becomes a small one.
+    let is_capital = |at: &usize| {
+        let (small, capital) = letters(*at);
+        capital != small && key.as_bytes()[*at] == capital
+    };
+    with_small((0..same).rev().find(is_capital)?)
 }
 
 /// The addresses of `host` that were found, in the order in which to try them.
@@ -248,6 +288,7 @@ mod tests {
     use super::*;
     use crate::base::time::Duration;
     use crate::instance::System;
+    use proptest::prelude::*;
 
     fn addr(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -341,6 +382,21 @@ mod tests {
         assert_eq!(failed.kind(), ErrorKind::TimedOut);
         let address = system.block_on(a.lookup("2001:db8::1")).unwrap();
         assert_eq!(address.unwrap(), [addr("2001:db8::1")]);
+    }
+
+    proptest! {
+        /// As when all of the table is compared, whatever the case of its names: the last one counts.
+        #[test]
+        fn a_name_is_found_in_any_case(
+            names in prop::collection::vec("[aAbB.1_z]{1,4}", 0..40),
+            asked in "[ab.1_z]{1,4}",
+        ) {
+            let numbered = names.into_iter().zip(0u8..);
+            let hosts: Hosts = numbered.map(|(name, n)| (name, vec![[192, 0, 2, n].into()])).collect();
+            let is_it = |(name, _): &(&String, &Vec<IpAddr>)| name.eq_ignore_ascii_case(&asked);
+            let expected = hosts.iter().rfind(is_it);
+            prop_assert_eq!(listed(&hosts, &asked), expected.map(|(_, addrs)| addrs));
+        }
     }
 
     #[test]

@@ -330,8 +330,8 @@ impl World {
                     // One for both families, or one for each.
                     let options = listening(backlog % 2 == 0);
                     let backlog = i32::try_from(backlog).expect("a small number");
-                    let listener = options.listener(v, &format!("{all}:{port}"), backlog);
-                    mine.listeners.extend(listener);
+                    let at = SocketAddr::new(all.parse().unwrap(), port).to_string();
+                    mine.listeners.extend(options.listener(v, &at, backlog));
                 }
             }
             Op::Accept(l) => {
@@ -588,7 +588,7 @@ fn assert_serves(system: &System, v: &OwnedVnet, i: usize) {
 }
 
 /// Every address of a family.
-const ALL: [&str; 2] = ["[::]", "0.0.0.0"];
+const ALL: [&str; 2] = ["::", "0.0.0.0"];
 
 fn listening(only_v6: bool) -> Bound {
     Bound {

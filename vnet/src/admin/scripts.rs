@@ -33,8 +33,8 @@ impl Vnet {
     /// valid for a link.
     ///
     /// ```
-    /// use vnet::System;
-    ///     /// use vnet::link::{Change, Shape};
+    /// use vnet::link::{Change, Shape};
+    /// use vnet::{Carrier, System};
     /// use std::time::Duration;
     ///
     /// let system = System::virtual_time(1);

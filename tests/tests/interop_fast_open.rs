@@ -134,11 +134,11 @@ fn hear(mut stream: impl Read, len: usize) {
 
 #[test]
 fn a_vnet_opens_fast_to_the_kernel() {
-    for family in 0..2 {
+    for address in KERNEL {
         let Some(neighbours) = Neighbours::make() else {
             return;
         };
-        let to = SocketAddr::new(KERNEL[family], PORT);
+        let to = SocketAddr::new(address, PORT);
         let listener = neighbours
             .kernel
             .run(move || std::net::TcpListener::bind(to))
@@ -182,11 +182,11 @@ fn a_vnet_opens_fast_to_the_kernel() {
 
 #[test]
 fn the_kernel_opens_fast_to_a_vnet() {
-    for family in 0..2 {
+    for address in VNET {
         let Some(neighbours) = Neighbours::make() else {
             return;
         };
-        let to = SocketAddr::new(VNET[family], PORT);
+        let to = SocketAddr::new(address, PORT);
         let listener = TcpListener::bind_in(&neighbours.vnet, to).unwrap();
         listener.set_accept_timeout(Some(PATIENCE)).unwrap();
         let grant = |fast_open: bool| {

@@ -413,6 +413,7 @@ impl Default for Queue {
 }
 
 impl Queue {
+    #[inline]
     fn push(&mut self, at: Instant, mut item: Item) -> Put {
         if self.closed {
             return Put::Refused(item);

@@ -135,35 +135,33 @@ impl Driver for Manual {
     /// When a callback has panicked, after everything due has been done.
     fn poll(&self, now: Instant) -> Option<Instant> {
         let mut panicked = None;
-        for _ in 0..POLL_BUDGET {
+        let mut budget = POLL_BUDGET;
+        let next = loop {
             if let Some(beside) = self.beside.get() {
                 callback::contained("what is beside the system", || beside.look());
             }
-            let due = {
-                let mut agenda = self.agenda.lock();
-                match agenda.next() {
-                    Some(at) if at <= now.max(self.now()) => agenda.pop(),
-                    _ => None,
+            let mut agenda = self.agenda.lock();
+            let is_due = |at| at <= now.max(self.now());
+            let has_due = agenda.next().is_some_and(is_due);
+            if !has_due || budget == 0 {
+                if !has_due {
+                    self.now.fetch_max(now.as_nanos(), Ordering::AcqRel);
                 }
-            };
-            match due {
-                Some((at, event)) => match self.act(at, event) {
+                agenda.forget_dead();
+                // The embedder may poll as often as it likes before its clock moves.
+                agenda.end_rounds();
+                break agenda.next();
+            }
+            budget -= 1;
+            let due = agenda.pop();
+            drop(agenda);
+            if let Some((at, event)) = due {
+                match self.act(at, event) {
                     Err(panic) if panicked.is_none() => panicked = Some(panic),
                     Err(panic) => callback::discard(panic),
                     Ok(()) => {}
-                },
-                None => {
-                    self.now.fetch_max(now.as_nanos(), Ordering::AcqRel);
-                    break;
                 }
             }
-        }
-        let next = {
-            let mut agenda = self.agenda.lock();
-            agenda.forget_dead();
-            // The embedder may poll as often as it likes before its clock moves.
-            agenda.end_rounds();
-            agenda.next()
         };
         match panicked {
             Some(panic) => std::panic::resume_unwind(panic),

@@ -146,10 +146,11 @@ impl TcpStream {
 
     #[track_caller]
     fn receive(&self, wait: Wait<'_>, max: usize, mode: ReadMode) -> io::Result<Payload> {
+        let mut taken = Payload::new();
         self.0.run(wait, Interest::Read, |s, cx, id| {
-            let mut taken = Payload::new();
-            s.tcp.recv(cx, id, max, &mut taken, mode).map(|_| taken)
-        })
+            s.tcp.recv(cx, id, max, &mut taken, mode)
+        })?;
+        Ok(taken)
     }
 
     #[track_caller]

@@ -364,8 +364,11 @@ impl Tcp {
             c.listed = Listed::Yes;
             self.ready.push_back(id);
         }
-        let at = c.timers.next();
-        self.deadlines.arm(&mut c.armed, Slot::Connection(id), at);
+        // What is listed is armed after its turn, which comes in the same entry.
+        if c.listed == Listed::No {
+            let at = c.timers.next();
+            self.deadlines.arm(&mut c.armed, Slot::Connection(id), at);
+        }
         if c.state.is_over() {
             self.leave_wire(cx, id);
         } else if c.owner == Owner::Nobody && c.state == State::FinWait2 {

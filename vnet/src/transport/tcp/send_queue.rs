@@ -110,10 +110,14 @@ impl SendQueue {
         }
         let mut out = Payload::new();
         let base = self.base;
-        let mut at = self
-            .chunks
-            .partition_point(|c| c.seq.since(base) as usize <= skip)
-            .saturating_sub(1);
+        let mut at = match self.chunks.len() {
+            // The usual case of a request and its reply.
+            1 => 0,
+            _ => self
+                .chunks
+                .partition_point(|c| c.seq.since(base) as usize <= skip)
+                .saturating_sub(1),
+        };
         let mut want = len;
         let mut from = from;
         while want > 0 {

@@ -266,6 +266,21 @@ pub(super) struct OpenParams {
     pub(super) ts_offset: u32,
 }
 
+impl OpenParams {
+    /// What a connection takes over from the half-open one before it.
+    fn of(half: &HalfOpen, options: Arc<Options>) -> OpenParams {
+        OpenParams {
+            key: half.key,
+            local: half.local,
+            remote: half.remote,
+            path: half.path,
+            options,
+            iss: half.iss,
+            ts_offset: half.negotiated.ts.map_or(0, |ts| ts.offset),
+        }
+    }
+}
+
 impl Connection {
     /// A connection that this side opens.
     pub(super) fn connecting(env: &Env<'_>, params: OpenParams) -> Connection {
@@ -292,15 +307,7 @@ impl Connection {
         options: Arc<Options>,
         seg: &SegmentIn<'_>,
     ) -> Connection {
-        let params = OpenParams {
-            key: half.key,
-            local: half.local,
-            remote: half.remote,
-            path: half.path,
-            options,
-            iss: half.iss,
-            ts_offset: half.negotiated.ts.map_or(0, |ts| ts.offset),
-        };
+        let params = OpenParams::of(half, options);
         let owner = Owner::Listener(half.listener);
         let mut c = Connection::new(env, params, State::Established, owner, half.negotiated);
         c.snd.una = half.iss + 1;

@@ -44,15 +44,7 @@ impl Connection {
         options: Arc<Options>,
         fresh: Option<FastOpenCookie>,
     ) -> Connection {
-        let params = OpenParams {
-            key: half.key,
-            local: half.local,
-            remote: half.remote,
-            path: half.path,
-            options,
-            iss: half.iss,
-            ts_offset: half.negotiated.ts.map_or(0, |ts| ts.offset),
-        };
+        let params = OpenParams::of(half, options);
         let state = State::SynReceived(SynReceived {
             syn_ack: Due::Now,
             sends: Sends::Yes,

@@ -488,11 +488,10 @@ pub(crate) fn with_slices<R>(
     packet: &Packet,
     f: impl FnOnce(&[IoSlice<'_>]) -> R,
 ) -> R {
-    let slices = packet.slices();
     let copy;
     let mut pieces = [IoSlice::new(&[]); MAX_SLICES];
     pieces[0] = IoSlice::new(prefix);
-    let used = if slices.len() + 2 <= MAX_SLICES {
+    let used = if packet.slices().len() + 2 <= MAX_SLICES {
         let mut used = 1;
         for (piece, slice) in pieces[1..].iter_mut().zip(packet.io_slices()) {
             *piece = slice;

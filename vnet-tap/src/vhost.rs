@@ -186,8 +186,7 @@ const FLOW_LEN: usize = 58;
 fn flow(packet: &Packet) -> u32 {
     // In one piece: of a frame that is forwarded, the header area may have the link header alone.
     let (mut start, mut len) = ([0; FLOW_LEN], 0);
-    let pieces = packet.slices().iter().map(|slice| &slice[..]);
-    for piece in [packet.head()].into_iter().chain(pieces) {
+    for piece in [packet.head()].into_iter().chain(packet.slices()) {
         let more = piece.len().min(FLOW_LEN - len);
         start[len..len + more].copy_from_slice(&piece[..more]);
         len += more;

@@ -306,7 +306,7 @@ impl Ring {
         // At most `MAX_CHAINS`.
         header[10..].copy_from_slice(&(self.chains.len() as u16).to_le_bytes());
         let pieces = [&header[..self.header_len], packet.head()].into_iter();
-        let pieces = pieces.chain(packet.slices().iter().map(|slice| &slice[..]));
+        let pieces = pieces.chain(packet.slices());
         let is_written = write(memory, &self.places, pieces);
         if !is_written {
             self.chains.iter_mut().for_each(|(_, len)| *len = 0);

@@ -206,7 +206,7 @@ impl TcpStream {
         let read = self.waiters.poll(Direction::Read, task, attempt);
         read.map_ok(|taken| {
             // Nothing is written to the buffer before, as that would cost as much as the copy.
-            taken.slices().iter().for_each(|slice| buf.put_slice(slice));
+            taken.slices().for_each(|slice| buf.put_slice(slice));
             copied(task, taken.len());
         })
     }

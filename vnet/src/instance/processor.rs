@@ -19,7 +19,7 @@ pub(crate) use crate::stack::limits::DEFAULT_WEIGHT;
 use crate::stack::limits::{Resource, Usage};
 
 /// Of so many visits one is measured.
-const SAMPLE: u32 = 64;
+const SAMPLE: u32 = 256;
 /// A service that takes in so many frames is measured.
 pub(super) const MANY: usize = 128;
 /// The longest time for which a service is held.

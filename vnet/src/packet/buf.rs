@@ -10,8 +10,6 @@ use std::fmt;
 use std::io::IoSlice;
 use std::ops::{Deref, DerefMut};
 
-use bytes::Bytes;
-
 use super::meta::Meta;
 use super::payload::Payload;
 
@@ -89,7 +87,7 @@ impl Packet {
     }
 
     /// The bytes behind the header area, in order.
-    pub fn slices(&self) -> &[Bytes] {
+    pub fn slices(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.payload.slices()
     }
 
@@ -117,8 +115,7 @@ impl Packet {
     /// ```
     pub fn io_slices(&self) -> impl Iterator<Item = IoSlice<'_>> {
         let head = std::iter::once(self.head()).filter(|head| !head.is_empty());
-        let rest = self.slices().iter().map(|slice| &slice[..]);
-        head.chain(rest).map(IoSlice::new)
+        head.chain(self.slices()).map(IoSlice::new)
     }
 
     /// The bytes in the header area, to be changed in place.
@@ -228,9 +225,7 @@ impl Packet {
             let (before, kept) = (self.payload.len(), n - head);
             self.payload.truncate(kept);
             if before > WASTE * (kept + SMALL) {
-                let mut copy = vec![0; kept];
-                self.payload.copy_to(0, &mut copy);
-                self.payload = Payload::from(copy);
+                self.payload.compact();
             }
         } else {
             self.end = self.start + n as u8;
@@ -252,7 +247,7 @@ impl Packet {
     /// What is in the header area, and `rest` behind it.
     #[cold]
     fn head_and(&self, rest: Payload) -> Payload {
-        let mut all = Payload::from(self.head().to_vec());
+        let mut all = Payload::copied(self.head());
         all.append(rest);
         all
     }
@@ -276,7 +271,7 @@ impl Packet {
     /// When fewer than `n` bytes are in the header area.
     #[cold]
     pub(crate) fn push_down(&mut self, n: usize) {
-        let mut payload = Payload::from(self.head()[n..].to_vec());
+        let mut payload = Payload::copied(&self.head()[n..]);
         payload.append(std::mem::take(&mut self.payload));
         self.payload = payload;
         self.end = self.start + n as u8;

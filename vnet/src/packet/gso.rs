@@ -116,7 +116,7 @@ fn take_headers(packet: &mut Packet, layout: &Layout) -> [u8; super::buf::HEAD_C
     packet.strip(layout.headers_len);
     if !packet.head().is_empty() {
         // Payload that was pulled up with the headers: at most a few bytes.
-        let mut payload = Payload::from(packet.head().to_vec());
+        let mut payload = Payload::copied(packet.head());
         payload.append(std::mem::take(&mut packet.payload));
         packet.payload = payload;
         packet.strip(packet.head().len());

@@ -5,8 +5,6 @@ use std::io;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-
 use super::error::current;
 use super::handle::{Handle, Wait, poll, shared_methods};
 use crate::base::time::{Duration, Instant};
@@ -62,7 +60,7 @@ impl EchoSocket {
     /// # Errors
     /// There is no route to the destination, or the payload has more than 65507 bytes.
     pub fn send_to(&self, seq: u16, payload: &[u8], dst: IpAddr) -> io::Result<()> {
-        let payload = Payload::from(Bytes::copy_from_slice(payload));
+        let payload = Payload::copied(payload);
         self.0
             .now(|s, cx, id| s.echo_send(cx, id, dst, seq, payload))
     }

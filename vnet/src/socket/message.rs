@@ -102,7 +102,7 @@ impl UdpSocket {
     /// As [`UdpSocket::send_to`]; [`io::ErrorKind::AddrNotAvailable`] for an address that is not the vnet's, or an
     /// interface that is not there.
     pub fn send_msg(&self, data: &[u8], message: &Message) -> io::Result<usize> {
-        let payload = Payload::from(Bytes::copy_from_slice(data));
+        let payload = Payload::copied(data);
         self.0.now(|s, cx, id| {
             let said = message.leaving(s, self.1)?;
             s.udp_send(cx, id, self.1, message.peer, payload, &said)

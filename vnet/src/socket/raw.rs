@@ -5,8 +5,6 @@ use std::io;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-
 use super::error::current;
 use super::handle::{Handle, Wait, poll, shared_methods};
 use crate::base::time::Duration;
@@ -52,7 +50,7 @@ impl RawSocket {
     /// # Errors
     /// There is no route to the destination, or more data than an IP packet can hold.
     pub fn send_to(&self, data: &[u8], dst: IpAddr) -> io::Result<usize> {
-        let payload = Payload::from(Bytes::copy_from_slice(data));
+        let payload = Payload::copied(data);
         self.0.now(|s, cx, id| s.raw_send(cx, id, dst, payload))?;
         Ok(data.len())
     }

@@ -114,7 +114,7 @@ impl UdpSocket {
 
     fn send_copy(&self, data: &[u8], to: Option<SocketAddr>) -> io::Result<usize> {
         // A datagram is one packet: the copy is made outside the vnet's lock.
-        self.send_bytes(Bytes::copy_from_slice(data), to)
+        self.send_payload(Payload::copied(data), to)
     }
 
     /// Sends a datagram without copying it, to `to` or to the peer.
@@ -122,8 +122,11 @@ impl UdpSocket {
     /// # Errors
     /// As [`UdpSocket::send_to`].
     pub fn send_bytes(&self, data: Bytes, to: Option<SocketAddr>) -> io::Result<usize> {
-        let len = data.len();
-        let payload = Payload::from(data);
+        self.send_payload(data.into(), to)
+    }
+
+    fn send_payload(&self, payload: Payload, to: Option<SocketAddr>) -> io::Result<usize> {
+        let len = payload.len();
         self.0
             .now(|s, cx, id| s.udp_send(cx, id, self.1, to, payload, &Leaving::default()))?;
         Ok(len)

@@ -6,17 +6,19 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::seq::SeqNum;
-use crate::packet::Payload;
 use crate::packet::header::SackBlocks;
+use crate::packet::payload::{Payload, SHORT};
 use crate::transport::edge::ReadMode;
 
 /// Segments below this are merged when they pile up.
 const TINY: usize = 512;
 const TAIL: usize = 4096;
+/// The first tail, which is kept for the next message where there is no more than it.
+const FIRST_TAIL: usize = 2 * SHORT;
 /// What a slice ahead of a gap costs besides its bytes.
 const BLOCK_OVERHEAD: usize = 256;
 /// Above so many bytes, overhead included, blocks ahead of a gap are copied out of the memory that
@@ -120,6 +122,14 @@ impl RecvQueue {
     #[inline]
     pub(super) fn push(&mut self, payload: Payload) {
         let len = payload.len();
+        if self.len == 0
+            && let Some(bytes) = payload.short()
+        {
+            self.tail.reserve(FIRST_TAIL);
+            self.tail.extend_from_slice(bytes);
+            self.len = len;
+            return;
+        }
         if len < TINY && self.len > 0 && self.absorb(&payload) {
             self.len += len;
             return;
@@ -298,13 +308,18 @@ impl RecvQueue {
                 into.push(slice.slice(..take));
                 left -= take;
             }
-            into.push(Bytes::copy_from_slice(&self.tail[..left]));
+            into.push_copy(&self.tail[..left]);
             return want;
         }
         self.len -= want;
         while left > 0 {
             let Some(front) = self.slices.front_mut() else {
-                into.push(self.tail.split_to(left).freeze());
+                if left <= SHORT && into.is_empty() {
+                    into.push_copy(&self.tail[..left]);
+                    self.tail.advance(left);
+                } else {
+                    into.push(self.tail.split_to(left).freeze());
+                }
                 break;
             };
             if front.len() > left {
@@ -318,7 +333,10 @@ impl RecvQueue {
             self.spent = 0;
         }
         if self.len == 0 {
-            self.tail = BytesMut::new();
+            match self.tail.capacity() <= FIRST_TAIL {
+                true => self.tail.clear(),
+                false => self.tail = BytesMut::new(),
+            }
             self.spent = 0;
         }
         want
@@ -359,7 +377,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn payload(range: std::ops::Range<u32>) -> Payload {
-        Payload::from(range.map(|i| i as u8).collect::<Vec<u8>>())
+        Payload::copied(&range.map(|i| i as u8).collect::<Vec<u8>>())
     }
 
     proptest! {

@@ -6,10 +6,10 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::seq::SeqNum;
-use crate::packet::Payload;
+use crate::packet::payload::{Payload, SHORT};
 
 /// Writes up to this size are copied into the tail.
 pub(super) const SMALL_WRITE: usize = 4096;
@@ -94,7 +94,7 @@ impl SendQueue {
         self.end += data.len() as u32;
     }
 
-    /// The `len` bytes from `from` on, by reference.
+    /// The `len` bytes from `from` on, by reference; or a copy, of a few that were copied when they were written.
     ///
     /// # Panics
     /// When they are not all held: the caller derives the range from this queue.
@@ -106,6 +106,9 @@ impl SendQueue {
         );
         let tail_start = self.len() - self.tail.len();
         if skip + len > tail_start {
+            if len <= SHORT && skip >= tail_start {
+                return Payload::copied(&self.tail[skip - tail_start..][..len]);
+            }
             self.freeze_tail();
         }
         let mut out = Payload::new();
@@ -159,10 +162,9 @@ impl SendQueue {
             }
             return;
         }
-        // The rest of it is in the tail, which cannot have been sent without being frozen.
+        // The rest of it is in the tail, of which a few bytes can have been sent.
         let tail_seq = self.end - self.tail.len() as u32;
-        let n = una.since(tail_seq) as usize;
-        drop(self.tail.split_to(n));
+        self.tail.advance(una.since(tail_seq) as usize);
     }
 
     fn freeze_tail(&mut self) {

@@ -119,11 +119,29 @@ pub(crate) struct LocalAddrs<F: Family> {
     /// What addresses are, as numbers; what [`LocalAddrs::find`] looks into. Where an address is
     /// something of ours for several reasons, the first counts.
     index: Sorted<(F::Bits, Rank), Ours>,
+    /// What has been in the index, for the many addresses that are nothing of ours.
+    known: Known,
     /// Anycast addresses, and when they were added. They are none of the others.
     anycast: Sorted<(IfId, F::Bits), (u64, F::Addr)>,
     /// How many were ever added.
     added: u64,
     pub(crate) walked: Walked,
+}
+
+/// A set of addresses that may take others for its own: a bit for each of 64 sorts. It does not forget; what was
+/// removed costs a search in vain.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known(u64);
+
+impl Known {
+    fn add<F: Family>(&mut self, addr: F::Addr) {
+        self.0 |= 1 << (F::mix(addr) >> 26);
+    }
+
+    #[inline]
+    fn may_have<F: Family>(self, addr: F::Addr) -> bool {
+        self.0 >> (F::mix(addr) >> 26) & 1 == 1
+    }
 }
 
 /// The place of a reason why an address is something of ours. Addresses stand before broadcasts, so that
@@ -142,6 +160,7 @@ impl<F: Family> Default for LocalAddrs<F> {
             addrs: Sorted::default(),
             by_interface: Sorted::default(),
             index: Sorted::default(),
+            known: Known::default(),
             anycast: Sorted::default(),
             added: 0,
             walked: Walked::default(),
@@ -169,6 +188,10 @@ impl<F: Family> LocalAddrs<F> {
         self.added += 1;
         for (claim, ours) in claims(&entry, number) {
             self.index.insert(claim, ours);
+        }
+        self.known.add::<F>(addr);
+        if let Some(addr) = entry.broadcast() {
+            self.known.add::<F>(addr);
         }
         self.addrs.insert(number, entry);
         self.by_interface.insert((ifid, number), entry);
@@ -199,6 +222,7 @@ impl<F: Family> LocalAddrs<F> {
         // As broadcasts, they stand behind what is an address.
         self.index
             .insert((bits, (true, number)), Ours::Anycast(ifid));
+        self.known.add::<F>(addr);
         self.anycast.insert((ifid, bits), (number, addr));
         true
     }
@@ -256,6 +280,9 @@ impl<F: Family> LocalAddrs<F> {
     /// The reason that counts why `addr` is something of ours.
     #[inline]
     fn claim(&self, addr: F::Addr) -> Option<(Rank, Ours)> {
+        if !self.known.may_have::<F>(addr) {
+            return None;
+        }
         let bits = F::bits(addr);
         let (&(of, rank), &ours) = self
             .index

@@ -316,7 +316,11 @@ impl RecvQueue {
             let Some(front) = self.slices.front_mut() else {
                 if left <= SHORT && into.is_empty() {
                     into.push_copy(&self.tail[..left]);
-                    self.tail.advance(left);
+                    match left == self.tail.len() {
+                        // Its beginning is free again, as well.
+                        true => self.tail.clear(),
+                        false => self.tail.advance(left),
+                    }
                 } else {
                     into.push(self.tail.split_to(left).freeze());
                 }

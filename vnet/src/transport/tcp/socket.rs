@@ -386,13 +386,17 @@ impl Tcp {
         let c = self.connections.get_mut(id).ok_or(SocketError::Gone)?;
         let env = Env::new(&self.config, &mut self.stats, cx);
         let read = c.recv(&env, max, into, mode);
-        // Who waits for the peer to speak first has nothing for the SYN to carry.
-        if read == Err(SocketError::WouldBlock) && c.release_syn() {
+        let has_consequences = match read {
+            // No deadline is set by reading, but the peer may have to be told of the room.
+            Ok(_) => c.may_transmit(),
+            // Who waits for the peer to speak first has nothing for the SYN to carry.
+            Err(SocketError::WouldBlock) => c.release_syn(),
+            Err(_) => false,
+        };
+        if has_consequences {
             self.settle(cx, id);
         }
-        let n = read?;
-        self.settle(cx, id);
-        Ok(n)
+        read
     }
 
     /// Who waits for the connection.

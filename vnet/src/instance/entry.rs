@@ -460,7 +460,10 @@ impl Live {
         }
         // What is sent may wait for a neighbour, or in the queue of a link.
         let has_sent = flushed || out.has_sent() || !out.link_deadlines.is_empty();
-        if extent == Extent::Socket && !has_sent && !stack.limits_buffers() {
+        if extent == Extent::Socket && !stack.limits_buffers() {
+            if has_sent {
+                stack.observe_sent();
+            }
             debug_assert!(stack.is_observed(), "a socket's call makes no more of it");
         } else {
             stack.observe();

@@ -411,6 +411,16 @@ impl Stack {
         }
     }
 
+    /// Notes how much there is of what a socket's call can make more of, by what it sends: neighbours that are asked
+    /// for, and what links hold.
+    #[inline]
+    pub(crate) fn observe_sent(&mut self) {
+        let held = self.ifs.link_account.held();
+        self.limits.note(Resource::LinkBytes, held);
+        let neighbours = self.neigh.len() as u64;
+        self.limits.note(Resource::Neighbours, neighbours);
+    }
+
     /// Whether there is a limit on buffers: then a call that reads makes room.
     #[inline]
     pub(crate) fn limits_buffers(&self) -> bool {

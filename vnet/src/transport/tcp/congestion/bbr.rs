@@ -523,9 +523,18 @@ impl Bbr {
     // Section 5.5.10.2
     fn on_too_high(&mut self, rs: &Sample, flight: u64, d: &Delivery) {
         self.probe_samples = false;
-        if rs.demand == Demand::Enough {
-            self.inflight_long = flight.max(self.target() * BETA / 100);
-        }
+        // The draft's bound is a flight that has lost 2 %. Here it is one that has not, or each probe would begin with losing
+        // as much for as many round trips as it lasts. And where the sender was limited otherwise, the draft leaves the bound
+        // alone. A send buffer that is full of what waits behind a hole limits the sender while the bound is being tried:
+        // then that was too large.
+        let less = |flight: u64| flight * (100 - 2 * LOSS_THRESH) / 100;
+        let tried = self.state == State::Up && self.inflight_long != u64::MAX;
+        let bound = match rs.demand {
+            Demand::Enough => less(flight),
+            Demand::TooLittle if tried => less(self.inflight_long).max(self.target()),
+            Demand::TooLittle => self.inflight_long,
+        };
+        self.inflight_long = bound.max(self.target() * BETA / 100);
         if self.state == State::Up {
             self.start_down(d.now, d.una);
         }
@@ -563,7 +572,9 @@ impl Bbr {
             // Section 5.6.2
             self.pacing = per_second(self.cwnd.into(), rtt) * STARTUP_PACING / 100;
         }
-        if rtt < self.probe_rtt_min || age(self.probe_rtt_stamp) > PROBE_RTT_INTERVAL {
+        // The draft takes shorter ones only. One as short shows as well that nothing waits on the way, and without a queue
+        // of others that is most of them: then nothing has to be drained to see it.
+        if rtt <= self.probe_rtt_min || age(self.probe_rtt_stamp) > PROBE_RTT_INTERVAL {
             self.probe_rtt_min = rtt;
             // In ProbeRTT the stamp is that of its end.
             if self.state != State::ProbeRtt {
@@ -687,9 +698,12 @@ impl Bbr {
             return u64::MAX;
         }
         let headroom = (self.inflight_long * HEADROOM / 100).max(mss.into());
+        // Where a queue is shallow beside the path, less than the headroom lies between what the path holds and the bound.
+        // What is left to others is then what the rate leaves to them.
         self.inflight_long
             .saturating_sub(headroom)
             .max((MIN_PIPE * mss).into())
+            .max(self.volume(100).min(self.inflight_long))
     }
 
     // Section 5.6.4

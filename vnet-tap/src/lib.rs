@@ -34,6 +34,7 @@
 //! | `buffers` | memory for frames, used again |
 //! | `pump` | the thread that carries frames between a line and a port, or many of them in turn |
 //! | `line` | what a line is: a TAP, or a socket |
+//! | `flow` | which of several queues a frame takes |
 //! | `socket` | frames in streams and datagrams |
 //! | `vhost` | frames in a guest's memory: vhost-user |
 //! | `sys` | requests to the kernel, waiting, namespaces: the only file with `unsafe` |
@@ -47,6 +48,7 @@
 mod buffers;
 mod config;
 mod device;
+mod flow;
 pub mod guest;
 mod line;
 pub mod netns;

@@ -1,5 +1,6 @@
 //! What a pump carries frames to and from: both directions of a TAP or of an emulator's socket.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -55,6 +56,11 @@ pub(crate) trait Inward: Send {
 
 /// From the vnet to outside. Nothing waits.
 pub(crate) trait Outward: Send {
+    /// Of so many bytes of frames that may wait, how many it holds itself. It is told before the first frame.
+    fn keep(&mut self, _bytes: usize) -> usize {
+        0
+    }
+
     /// Hands over a frame. An error ends the pump.
     fn write(&mut self, packet: Packet) -> io::Result<Written>;
 
@@ -69,6 +75,11 @@ pub(crate) trait Outward: Send {
         Ok(true)
     }
 
+    /// Frames that were taken and then given up, since the last call.
+    fn take_lost(&mut self) -> u64 {
+        0
+    }
+
     /// Frames that were taken and are not written, or not all of them: what is lost at the end.
     fn unsent(&self) -> u64 {
         0
@@ -77,6 +88,70 @@ pub(crate) trait Outward: Send {
 
 /// Both directions of a line.
 pub(crate) type Halves = (Box<dyn Inward>, Box<dyn Outward>);
+
+/// What it costs to hold a frame besides its bytes, about.
+const HOLDING: usize = 512;
+
+/// Room for frames that wait for several queues, in bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    limit: usize,
+    taken: usize,
+}
+
+impl Room {
+    pub(crate) fn of(limit: usize) -> Room {
+        Room { limit, taken: 0 }
+    }
+}
+
+/// Frames that wait for one of several queues, which have their room together.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    frames: VecDeque<Packet>,
+    bytes: usize,
+}
+
+impl Waiting {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Has a frame wait behind the others. False when there is no room for it: a queue may hold four times what is
+    /// free then, as a wire may in an inbox, so that one alone can fill four fifths, and another finds room still.
+    pub(crate) fn push(&mut self, room: &mut Room, packet: Packet) -> bool {
+        let cost = packet.len() + HOLDING;
+        let free = room.limit.saturating_sub(room.taken);
+        if cost > free || self.bytes + cost > free.saturating_mul(4) {
+            return false;
+        }
+        room.taken += cost;
+        self.bytes += cost;
+        self.frames.push_back(packet);
+        true
+    }
+
+    /// The next frame.
+    pub(crate) fn pop(&mut self, room: &mut Room) -> Option<Packet> {
+        let packet = self.frames.pop_front()?;
+        let cost = packet.len() + HOLDING;
+        room.taken = room.taken.saturating_sub(cost);
+        self.bytes = self.bytes.saturating_sub(cost);
+        Some(packet)
+    }
+
+    /// Has a frame wait that has just been the next.
+    pub(crate) fn push_front(&mut self, room: &mut Room, packet: Packet) {
+        let cost = packet.len() + HOLDING;
+        room.taken += cost;
+        self.bytes += cost;
+        self.frames.push_front(packet);
+    }
+}
 
 /// What became of a frame.
 #[derive(Debug)]

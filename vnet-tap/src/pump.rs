@@ -64,14 +64,14 @@ impl Pump {
     /// for so long before it sleeps, as long as it has the thread alone.
     pub(crate) fn start(
         name: &str,
-        (inward, outward): Halves,
+        (inward, mut outward): Halves,
         mut plug: Plug<'_>,
         queue_bytes: usize,
         busy_poll: Duration,
     ) -> io::Result<Pump> {
         let port = plug.port()?;
         let system = plug.system();
-        port.set_queue_limit(queue_bytes);
+        port.set_queue_limit(queue_bytes - outward.keep(queue_bytes).min(queue_bytes));
         let port = Arc::new(port);
         let retry_after = outward.retry_after();
         let shared = Arc::new(Shared {

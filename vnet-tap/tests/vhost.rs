@@ -20,12 +20,14 @@ use vnet::{OwnedVnet, System};
 use vnet_tap::{Framing, Guest, GuestError, Guests, PumpEnd, PumpReport};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const LEN: u64 = 1 << 20;
+const LEN: u64 = 1 << 21;
 const SIZE: u16 = 64;
 /// Where the emulator would have the guest's memory.
 const THEIRS: u64 = 0x7f00_0000_0000;
 /// VERSION_1, the protocol's features, and merged buffers.
 const FEATURES: u64 = 1 << 32 | 1 << 30 | 1 << 15;
+/// Several pairs of queues.
+const MQ: u64 = 1 << 22;
 
 fn switch() -> OwnedVnet {
     let vnet = System::threads().create("switch").unwrap();
@@ -73,28 +75,41 @@ struct Peer {
     /// The same socket, for what that would not say.
     raw: UnixStream,
     memory: GuestMemoryMmap,
-    kicks: [EventFd; 2],
-    calls: [EventFd; 2],
-    available: [u16; 2],
-    used: [u16; 2],
+    kicks: Vec<EventFd>,
+    calls: Vec<EventFd>,
+    available: [u16; 4],
+    used: [u16; 4],
 }
 
 impl Peer {
     /// Attaches a guest with one pair of queues.
     fn new(socket: UnixStream) -> Peer {
+        Peer::with_pairs(socket, 1)
+    }
+
+    /// Attaches one with so many, at most two.
+    fn with_pairs(socket: UnixStream, pairs: usize) -> Peer {
+        let features = match pairs {
+            1 => FEATURES,
+            _ => FEATURES | MQ,
+        };
         let file = memfd(MemfdFlags::ALLOW_SEALING);
         let raw = socket.try_clone().unwrap();
         let mut frontend = Frontend::from_stream(socket, 64);
         frontend.set_owner().unwrap();
-        assert_eq!(frontend.get_features().unwrap() & FEATURES, FEATURES);
-        frontend.set_features(FEATURES).unwrap();
+        assert_eq!(frontend.get_features().unwrap() & features, features);
+        frontend.set_features(features).unwrap();
         let protocol = frontend.get_protocol_features().unwrap();
         frontend.set_protocol_features(protocol).unwrap();
         assert_eq!(frontend.get_queue_num().unwrap(), 8);
         frontend.set_mem_table(&[region(&file)]).unwrap();
-        let eventfds = || [(); 2].map(|()| EventFd::new(EFD_NONBLOCK).unwrap());
+        let rings = 2 * pairs;
+        let eventfds = || -> Vec<_> {
+            let all = (0..rings).map(|_| EventFd::new(EFD_NONBLOCK).unwrap());
+            all.collect()
+        };
         let (kicks, calls) = (eventfds(), eventfds());
-        for number in 0..2 {
+        for number in 0..rings {
             frontend.set_vring_num(number, SIZE).unwrap();
             frontend.set_vring_base(number, 0).unwrap();
             frontend
@@ -118,8 +133,8 @@ impl Peer {
             memory: GuestMemoryMmap::from_ranges_with_files([range]).unwrap(),
             kicks,
             calls,
-            available: [0; 2],
-            used: [0; 2],
+            available: [0; 4],
+            used: [0; 4],
         }
     }
 
@@ -152,18 +167,29 @@ impl Peer {
 
     /// The next frame that comes in, from the buffer that it is in.
     fn receive(&mut self) -> Vec<u8> {
-        let [_, _, ring] = ring_at(0);
+        self.receive_in(0)
+    }
+
+    /// Whether something is in a ring that has not been received.
+    fn has_received(&self, ring: usize) -> bool {
+        let [_, _, used] = ring_at(ring as u64);
+        self.memory.read_obj::<u16>(GuestAddress(used + 2)).unwrap() != self.used[ring]
+    }
+
+    /// The next in this ring.
+    fn receive_in(&mut self, ring: usize) -> Vec<u8> {
+        let [_, _, place] = ring_at(ring as u64);
         let give_up = Instant::now() + PATIENCE;
-        while self.memory.read_obj::<u16>(GuestAddress(ring + 2)).unwrap() == self.used[0] {
+        while !self.has_received(ring) {
             assert!(Instant::now() < give_up, "nothing comes in");
             sleep(Duration::from_millis(1));
         }
-        let slot = ring + 4 + 8 * u64::from(self.used[0] % SIZE);
+        let slot = place + 4 + 8 * u64::from(self.used[ring] % SIZE);
         let number: u32 = self.memory.read_obj(GuestAddress(slot)).unwrap();
         let len: u32 = self.memory.read_obj(GuestAddress(slot + 4)).unwrap();
-        self.used[0] = self.used[0].wrapping_add(1);
+        self.used[ring] = self.used[ring].wrapping_add(1);
         let mut frame = vec![0; len as usize];
-        let at = GuestAddress(buffer_at(0, number as u16));
+        let at = GuestAddress(buffer_at(ring, number as u16));
         self.memory.read_slice(&mut frame, at).unwrap();
         assert_eq!(frame[10..12], [1, 0], "the number of buffers");
         frame.split_off(12)
@@ -260,6 +286,62 @@ fn a_guest_without_buffers_is_waited_for_and_one_without_rings_is_not() {
         to.offer(0, number, 200, WRITE);
         assert_eq!(to.receive(), frame(100, number as u8));
     }
+}
+
+/// A frame of a flow of its own.
+fn datagram(port: u8, mark: u8) -> Vec<u8> {
+    let mut frame = frame(60, mark);
+    frame[12..14].copy_from_slice(&[0x08, 0x00]);
+    frame[14..24].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17]);
+    frame[26..38].copy_from_slice(&[192, 0, 2, 1, 192, 0, 2, 2, 0, port, 0, 9]);
+    frame
+}
+
+#[test]
+fn a_full_ring_of_a_guest_does_not_hold_up_its_others() {
+    let vnet = switch();
+    let (_a, socket) = plug(&vnet, "a");
+    let mut from = Peer::new(socket);
+    let (b, socket) = plug(&vnet, "b");
+    let mut to = Peer::with_pairs(socket, 2);
+    // Which ports come in where.
+    let mut ports = [None; 2];
+    for port in 1..=16 {
+        to.offer(0, port, 200, WRITE);
+        to.offer(2, port, 200, WRITE);
+        from.send(0, &datagram(port as u8, 1));
+        let give_up = Instant::now() + PATIENCE;
+        while !to.has_received(0) && !to.has_received(2) {
+            assert!(Instant::now() < give_up, "port {port} comes in nowhere");
+            sleep(Duration::from_millis(1));
+        }
+        let pair = usize::from(!to.has_received(0));
+        to.receive_in(2 * pair);
+        ports[pair].get_or_insert(port as u8);
+    }
+    let [Some(one), Some(other)] = ports else {
+        panic!("16 ports in one ring: {ports:?}");
+    };
+    // All that is left of the first ring's buffers, and more.
+    let mut fits = to.available[0].wrapping_sub(to.used[0]);
+    for number in 0..40 {
+        from.send(number, &datagram(one, 100 + number as u8));
+    }
+    for number in 0..8 {
+        from.send(40 + number, &datagram(other, 200 + number as u8));
+        to.offer(2, number, 200, WRITE);
+        assert_eq!(to.receive_in(2), datagram(other, 200 + number as u8));
+    }
+    // What has waited meanwhile comes in its order.
+    for number in 0..40 {
+        match fits {
+            0 => to.offer(0, number, 200, WRITE),
+            _ => fits -= 1,
+        }
+        assert_eq!(to.receive_in(0), datagram(one, 100 + number as u8));
+    }
+    let report = b.detach();
+    assert_eq!((report.frames_out, report.drops), (64, 0), "{report}");
 }
 
 #[test]

@@ -176,7 +176,7 @@ impl Way {
         }
         for _ in 0..BATCH {
             let Some(packet) = self.next() else {
-                return Ok(match self.to.flush()? {
+                return Ok(match self.flush(counters)? {
                     true => Progress::Idle,
                     false => Progress::Full,
                 });
@@ -185,7 +185,20 @@ impl Way {
                 return Ok(Progress::Full);
             }
         }
-        Ok(Progress::More)
+        // A vnet that always has more may not keep what is written from being told.
+        Ok(match self.flush(counters)? {
+            true => Progress::More,
+            false => Progress::Full,
+        })
+    }
+
+    /// Writes what is left, and counts what was given up.
+    fn flush(&mut self, counters: &Counters) -> io::Result<bool> {
+        let flushed = self.to.flush();
+        let lost = self.to.take_lost();
+        counters.frames_out.fetch_sub(lost, Ordering::Relaxed);
+        counters.refused.fetch_add(lost, Ordering::Relaxed);
+        flushed
     }
 
     /// Carries what is small, for the thread that has sent it. False when something is left, be it now
@@ -193,7 +206,7 @@ impl Way {
     pub(super) fn carry_small(&mut self, counters: &Counters) -> bool {
         for _ in 0..BATCH_OF_SENDER {
             let Some(packet) = self.next() else {
-                let flushed = self.to.flush();
+                let flushed = self.flush(counters);
                 return self.keep(flushed)
                     && self.answers.is_empty()
                     && self.port.next_arrival().is_none()
@@ -222,7 +235,7 @@ impl Way {
     /// Counts what is left when nothing more is carried.
     pub(super) fn give_up(&mut self, counters: &Counters) {
         // What can still be written is; the error that it ends with has been said.
-        let _ = self.to.flush();
+        let _ = self.flush(counters);
         let unsent = self.to.unsent();
         counters.frames_out.fetch_sub(unsent, Ordering::Relaxed);
         let lost = unsent + u64::from(self.unwritten.take().is_some()) + self.port.close();

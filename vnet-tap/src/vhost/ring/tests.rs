@@ -79,7 +79,7 @@ impl Driver<'_> {
     }
 
     /// What came back since the last call: heads, and how much is in them.
-    fn got_back(&mut self) -> Vec<(u32, u32)> {
+    pub(in crate::vhost) fn got_back(&mut self) -> Vec<(u32, u32)> {
         let index: u16 = self.memory.read_obj(GuestAddress(USED + 2)).unwrap();
         let mut all = Vec::new();
         while self.used != index {

@@ -1,5 +1,6 @@
 //! How a TAP is to be made.
 
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,6 +35,11 @@ pub struct TapConfig {
     /// computed on the way. With [`Offload::None`] each frame is complete. A descriptor handed in
     /// that was opened without `IFF_VNET_HDR` carries complete frames whatever this says.
     pub offload: Offload,
+    /// Queues of the device (`IFF_MULTI_QUEUE`), at most 256. Each has a thread, so that several processors carry
+    /// frames; those of one flow stay in one queue, both ways. Initially one. A persistent TAP has been made for one or
+    /// for several, and is opened with as many only. Of one with several, another process may have some, and is
+    /// not noticed.
+    pub queues: NonZeroU16,
     /// Bytes of frames, what it costs to hold them included, that wait for the host to take them.
     /// Initially 16 MiB. What finds no room is dropped and counted.
     pub queue_bytes: usize,
@@ -41,7 +47,7 @@ pub struct TapConfig {
     /// that of the calling thread. Threads that the system starts meanwhile stay in the caller's.
     pub netns: Option<PathBuf>,
     /// How long the pump looks for more before it sleeps: a frame that comes meanwhile is not held up by a
-    /// thread that has to wake, and a processor is busy for as long. Initially zero, which is right unless there is a
+    /// thread that has to wake, and a processor is busy for as long, or one for each queue. Initially zero, which is right unless there is a
     /// processor to spare.
     pub busy_poll: Duration,
     /// The MAC address of the host's interface; `None` leaves it as it is, or to the kernel.
@@ -65,6 +71,7 @@ impl Default for TapConfig {
             layer: Layer::Link,
             mac: None,
             offload: Offload::Full,
+            queues: NonZeroU16::MIN,
             queue_bytes: 16 << 20,
             netns: None,
             busy_poll: Duration::ZERO,

@@ -15,8 +15,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tun_tap::{Iface, Mode};
+use vnet::Offload;
 use vnet::packet::Packet;
-use vnet::{MacAddr, Offload};
 
 use crate::buffers::Buffers;
 use crate::config::{HostState, Layer, Lifetime, TapConfig};
@@ -61,6 +61,8 @@ pub(crate) enum Step {
     Open,
     /// Making the device, or taking one that is there.
     Make,
+    /// Adding the other queues to it.
+    Queues,
     /// Changing something of it.
     Set(&'static str),
 }
@@ -75,8 +77,9 @@ impl Step {
 }
 
 impl Device {
-    /// Makes the TAP of a configuration, in its network namespace or that of the calling thread.
-    pub(crate) fn create(config: &TapConfig) -> Result<Device, Failure> {
+    /// Makes the TAP of a configuration, in its network namespace or that of the calling thread: as many ends of it as
+    /// it has queues.
+    pub(crate) fn create(config: &TapConfig) -> Result<Vec<Device>, Failure> {
         let Some(netns) = &config.netns else {
             return Device::create_here(config);
         };
@@ -95,12 +98,18 @@ impl Device {
         ended.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
     }
 
-    fn create_here(config: &TapConfig) -> Result<Device, Failure> {
+    fn create_here(config: &TapConfig) -> Result<Vec<Device>, Failure> {
         let name = config.host_name.as_deref().unwrap_or(DEFAULT_NAME);
         let has_headers = config.offload != Offload::None;
-        let (fd, name) = match has_headers {
-            true => with_headers(name, config.layer)?,
-            false => plain(name, config.layer)?,
+        let queues = config.queues.get();
+        let flags = match has_headers {
+            true => libc::IFF_VNET_HDR,
+            false => 0,
+        };
+        let (fd, name) = match queues {
+            1 if !has_headers => plain(name, config.layer)?,
+            1 => make(name, config.layer, flags)?,
+            _ => make(name, config.layer, flags | libc::IFF_MULTI_QUEUE)?,
         };
         let device = Device {
             fd,
@@ -108,9 +117,28 @@ impl Device {
             has_headers,
             layer: config.layer,
         };
-        device.agree(config.offload)?;
-        device.set_up(config)?;
-        Ok(device)
+        let mut devices = vec![device];
+        for _ in 1..queues {
+            let failed = |failure: Failure| Failure {
+                step: match failure.step {
+                    Step::Make => Step::Queues,
+                    step => step,
+                },
+                ..failure
+            };
+            let flags = flags | libc::IFF_MULTI_QUEUE;
+            let (fd, name) = make(&devices[0].name, config.layer, flags).map_err(failed)?;
+            devices.push(Device {
+                fd,
+                name,
+                has_headers,
+                layer: config.layer,
+            });
+        }
+        // Of the device, not of one end.
+        devices[0].agree(config.offload)?;
+        devices[0].set_up(config)?;
+        Ok(devices)
     }
 
     /// A TAP that somebody else has opened.
@@ -251,11 +279,11 @@ impl Device {
         }
     }
 
-    /// Both directions, for a vnet's interface with this address.
-    pub(crate) fn halves(self, mac: MacAddr) -> Halves {
+    /// Both directions, where these are both stations of the link.
+    pub(crate) fn halves(self, link: &Arc<Neighbours>) -> Halves {
         let device = Arc::new(self);
         if device.layer == Layer::Network {
-            let link = Arc::new(Neighbours::of(mac));
+            let link = Arc::clone(link);
             let inward = PacketsFromHost {
                 link: Arc::clone(&link),
                 frames: FromHost {
@@ -291,20 +319,20 @@ fn open() -> Result<OwnedFd, Failure> {
     rustix::fs::open(TUN_DEVICE, flags, FileMode::empty()).map_err(Step::Open.failed())
 }
 
-/// A device with a virtio-net header in front of each frame, and its name.
-fn with_headers(name: &str, layer: Layer) -> Result<(OwnedFd, String), Failure> {
+/// A device with these flags, and its name.
+fn make(name: &str, layer: Layer, flags: libc::c_int) -> Result<(OwnedFd, String), Failure> {
     let fd = open()?;
     let layer = match layer {
         Layer::Link => libc::IFF_TAP,
         Layer::Network => libc::IFF_TUN,
     };
-    let kind = (layer | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as u16;
+    let kind = (layer | libc::IFF_NO_PI | flags) as u16;
     let mut request = InterfaceRequest::about(name).with(&kind.to_ne_bytes());
     ask::<{ sys::TUNSETIFF }>(&fd, &mut request).map_err(Step::Make.failed())?;
     Ok((fd, request.name()))
 }
 
-/// A device of frames alone, and its name.
+/// A device of frames alone with a single queue, and its name.
 fn plain(name: &str, layer: Layer) -> Result<(OwnedFd, String), Failure> {
     let mode = match layer {
         Layer::Link => Mode::Tap,

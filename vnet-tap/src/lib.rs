@@ -43,7 +43,7 @@
 //! are left to whoever needs them, in both directions, by the virtio-net header in front of each frame. Datagrams of UDP
 //! that the host or a guest sends at once (`UDP_SEGMENT`) come in as one frame as well, and are cut at the vnet's port.
 //!
-//! Linux only. Not implemented yet: multiple queues of a TAP, merging (GRO) where a line has no offload.
+//! Linux only. Not implemented yet: merging (GRO) where a line has no offload.
 
 mod buffers;
 mod config;

@@ -4,7 +4,7 @@
 //! can then happen without a thread switch. It sleeps in `poll(2)` on the line and on a bell, with a
 //! timeout only while a frame is on an emulated link towards the outside.
 //! [`Pump::stop`] rings the bell to end the thread. The guests of a listener have one thread together, which
-//! carries for each in its turn (`turns`).
+//! carries for each in its turn (`turns`). A line with several queues has a thread for each (`lanes`).
 //!
 //! The port says when the vnet has sent a frame, on the thread that sent it. While the pump sleeps, that
 //! thread writes what is small itself ([`Shared::sent`]): for a reply, two thread switches are most of
@@ -16,29 +16,30 @@
 //!         └──── write ◄── Port::recv ◄────┘ (by the sender, or by the pump, which is woken)
 //! ```
 
+mod lanes;
 mod plug;
 mod shared;
 mod turns;
 mod worker;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, Builder, JoinHandle};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, bounded};
-use parking_lot::Mutex;
 
 use crate::line::Halves;
 use crate::report::{PumpEnd, PumpReport};
 use crate::sys::Bell;
 
+pub(crate) use lanes::{MOST_QUEUES, Pumps};
 pub(crate) use plug::{Plug, plug};
 pub(crate) use turns::Turns;
 
 pub(crate) use shared::may_wait;
-use shared::{BATCH, BUSY, CARRIES, Counters, GO_ON, HAND_OVER, OWN, STOP, Shared, Way};
+use shared::{CARRIES, Counters, GO_ON, HAND_OVER, OWN, STOP, Shared};
 use worker::{Left, Worker};
 
 /// A running pump.
@@ -70,48 +71,29 @@ impl Pump {
         busy_poll: Duration,
     ) -> io::Result<Pump> {
         let port = plug.port()?;
-        let system = plug.system();
         port.set_queue_limit(queue_bytes - outward.keep(queue_bytes).min(queue_bytes));
         let port = Arc::new(port);
         let retry_after = outward.retry_after();
-        let shared = Arc::new(Shared {
-            bell: Bell::new()?,
-            asked: AtomicU8::new(GO_ON),
-            carried_by: AtomicUsize::new(OWN),
-            ended: AtomicBool::new(false),
-            on_end: OnceLock::new(),
-            state: AtomicU8::new(BUSY),
-            outward: Mutex::new(Some(Way {
-                to: outward,
-                port: Arc::clone(&port),
-                unwritten: None,
-                answers: Vec::new(),
-                failed: None,
-            })),
-            counters: Counters::default(),
-        });
+        let shared = Shared::of(outward, &port, None)?;
         let told = Arc::clone(&shared);
         let about = Arc::downgrade(&port);
         port.on_ready(Arc::new(move || told.sent(&about)));
-        let is_alone = inward.needs_a_thread();
-        let worker = Worker {
-            name: name.to_owned(),
-            shared: Arc::clone(&shared),
-            inward,
-            port,
-            system,
-            retry_after,
-            batch: Vec::with_capacity(BATCH),
-            quantum: usize::MAX,
-            debt: 0,
-            busy_poll,
-            idle_since: None,
-        };
-        let thread = Builder::new().name(name.into()).spawn(move || {
+        let system = plug.system();
+        let worker = Worker::new(name, shared, inward, port, system, retry_after, busy_poll);
+        let pump = Pump::of(worker)?;
+        plug.keep();
+        Ok(pump)
+    }
+
+    /// Starts the thread of a worker.
+    fn of(worker: Worker) -> io::Result<Pump> {
+        let shared = Arc::clone(&worker.shared);
+        let is_alone = worker.inward.needs_a_thread();
+        let builder = Builder::new().name(worker.name.clone());
+        let thread = builder.spawn(move || {
             CARRIES.set(Some(OWN));
             worker.carry_until_the_end()
         })?;
-        plug.keep();
         Ok(Pump {
             shared,
             carrier: Some(Carrier::Own(thread)),

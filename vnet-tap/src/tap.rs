@@ -3,14 +3,16 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use vnet::{AdminError, Vnet};
+use vnet::{AdminError, Offload, Vnet};
 
 use crate::config::TapConfig;
 use crate::device::{DEFAULT_NAME, Device, Failure, Step};
 use crate::probe::Unavailable;
-use crate::pump::{self, Pump};
+use crate::pump::{self, MOST_QUEUES, Pumps};
 use crate::report::PumpReport;
+use crate::tun::Neighbours;
 
 /// Bytes in the longest name of a host interface (`IFNAMSIZ` without the final zero).
 const MAX_NAME_LEN: usize = 15;
@@ -32,8 +34,21 @@ pub enum TapError {
     #[error("the host's interface {0:?} is in use")]
     HostNameInUse(String),
     /// There is an interface of that name, or a descriptor was handed in, and it cannot be attached to.
-    #[error("{0} is not a device of that kind with a single queue and without packet information")]
+    #[error(
+        "{0} is not a device of that kind without packet information, or it has been made for several queues \
+         (`multi_queue`) and one is asked for, or the other way round"
+    )]
     NotATap(String),
+    /// It does not get as many queues.
+    #[error("the host's interface does not get {wanted} queues: {error}")]
+    Queues {
+        /// As many as were asked for.
+        wanted: u16,
+        /// What the kernel said, or [`io::ErrorKind::InvalidInput`]: a line has at most 256, and a descriptor that is
+        /// handed in is one.
+        #[source]
+        error: io::Error,
+    },
     /// The network namespace could not be entered.
     #[error("cannot enter the network namespace {}: {error}", netns.display())]
     NetNs {
@@ -63,7 +78,7 @@ pub enum TapError {
 /// A host TAP that is a port of a vnet. Dropping it detaches it.
 #[derive(Debug)]
 pub struct Tap {
-    pump: Pump,
+    pumps: Pumps,
     host_name: String,
 }
 
@@ -84,19 +99,23 @@ impl Tap {
     /// stays where the pump cannot be started.
     pub fn attach(vnet: &Vnet, ifname: &str, config: TapConfig) -> Result<Tap, TapError> {
         check_host_name(config.host_name.as_deref().unwrap_or(DEFAULT_NAME))?;
-        let device = Device::create(&config).map_err(|failure| told(failure, &config))?;
-        Tap::start(vnet, ifname, device, &config)
+        check_queues(&config, MOST_QUEUES)?;
+        let devices = Device::create(&config).map_err(|failure| told(failure, &config))?;
+        Tap::start(vnet, ifname, devices, &config)
     }
 
     /// Opens a TAP as [`Tap::attach`] does, for [`Tap::from_fd`]: a launcher with the right to make one hands the descriptor
     /// to a process without it.
     ///
     /// # Errors
-    /// As [`Tap::attach`].
+    /// As [`Tap::attach`]; a descriptor is one queue.
     pub fn open(config: &TapConfig) -> Result<OwnedFd, TapError> {
         check_host_name(config.host_name.as_deref().unwrap_or(DEFAULT_NAME))?;
-        let device = Device::create(config).map_err(|failure| told(failure, config))?;
-        Ok(device.into_fd())
+        check_queues(config, 1)?;
+        let devices = Device::create(config).map_err(|failure| told(failure, config))?;
+        let only = devices.into_iter().next();
+        only.map(Device::into_fd)
+            .ok_or_else(|| queues(config, io::ErrorKind::InvalidInput.into()))
     }
 
     /// As [`Tap::attach`], with a TAP that somebody else has opened and configured (`IFF_TAP`,
@@ -111,34 +130,37 @@ impl Tap {
         fd: impl Into<OwnedFd>,
         config: TapConfig,
     ) -> Result<Tap, TapError> {
+        check_queues(&config, 1)?;
         let device = Device::from_fd(fd.into(), &config);
         let device = device.map_err(|failure| match failure.step {
             Step::Make => TapError::NotATap("the descriptor".into()),
             _ => told(failure, &config),
         })?;
-        Tap::start(vnet, ifname, device, &config)
+        Tap::start(vnet, ifname, vec![device], &config)
     }
 
     fn start(
         vnet: &Vnet,
         ifname: &str,
-        device: Device,
+        devices: Vec<Device>,
         config: &TapConfig,
     ) -> Result<Tap, TapError> {
-        let host_name = device.name().to_owned();
-        let offload = device.offload(config.offload);
+        let first = devices.first();
+        let host_name = first.map_or(String::new(), |device| device.name().to_owned());
+        let offload = first.map_or(Offload::None, |device| device.offload(config.offload));
         let plug = pump::plug(vnet, ifname, config.mac, offload)?;
-        let halves = device.halves(plug.mac());
-        let pump = Pump::start(
+        let link = Arc::new(Neighbours::of(plug.mac()));
+        let queues = devices.into_iter().map(|device| device.halves(&link));
+        let pumps = Pumps::start(
             "vnet-tap",
-            halves,
+            queues.collect(),
             plug,
             config.queue_bytes,
             config.busy_poll,
         )
         .map_err(TapError::Pump)?;
         tracing::debug!(vnet = vnet.name(), ifname, host = %host_name, "TAP attached");
-        Ok(Tap { pump, host_name })
+        Ok(Tap { pumps, host_name })
     }
 
     /// The name of the host's interface.
@@ -148,12 +170,12 @@ impl Tap {
 
     /// True while frames are carried; false after the device failed or the vnet went away.
     pub fn is_running(&self) -> bool {
-        self.pump.is_running()
+        self.pumps.is_running()
     }
 
     /// What has been carried so far.
     pub fn report(&self) -> PumpReport {
-        self.pump.report()
+        self.pumps.report()
     }
 
     /// Detaches the TAP: the pump stops and the host's interface disappears (unless it is persistent).
@@ -166,9 +188,24 @@ impl Tap {
     /// # Panics
     /// When the pump panicked, with the same payload.
     pub fn detach(self) -> PumpReport {
-        let report = self.pump.detach();
+        let report = self.pumps.detach();
         tracing::debug!(host = %self.host_name, %report, "TAP detached");
         report
+    }
+}
+
+/// Checks that no more queues are asked for than these.
+fn check_queues(config: &TapConfig, most: usize) -> Result<(), TapError> {
+    match usize::from(config.queues.get()) <= most {
+        true => Ok(()),
+        false => Err(queues(config, io::ErrorKind::InvalidInput.into())),
+    }
+}
+
+fn queues(config: &TapConfig, error: io::Error) -> TapError {
+    TapError::Queues {
+        wanted: config.queues.get(),
+        error,
     }
 }
 
@@ -185,10 +222,11 @@ fn told(Failure { step, error }: Failure, config: &TapConfig) -> TapError {
             error,
         },
         (Step::Make, io::ErrorKind::ResourceBusy) => TapError::HostNameInUse(name),
-        // TUNSETIFF answers so for interfaces that are no TAPs, and for TAPs with several queues.
+        // TUNSETIFF answers so for interfaces that are no TAPs, and for those made for more or fewer queues.
         (Step::Make, io::ErrorKind::InvalidInput) => {
             TapError::NotATap(format!("the host's interface {name:?}"))
         }
+        (Step::Queues, _) => queues(config, error),
         (Step::Set(what), _) => TapError::Host { what, error },
         (Step::Open | Step::Make, _) => Unavailable::of(step, error).into(),
     }
@@ -214,26 +252,4 @@ pub fn check_host_name(name: &str) -> Result<(), TapError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_the_kernel_would_change_are_refused() {
-        for good in ["vnt%d", "tap0", "fifteen-bytes-1"] {
-            assert!(check_host_name(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "sixteen-bytes-12",
-            "a b",
-            "a/b",
-            "..",
-            "a\0b",
-            "a%x",
-            "%d%d",
-            "50%",
-        ] {
-            assert!(check_host_name(bad).is_err(), "{bad}");
-        }
-    }
-}
+mod tests;

@@ -504,6 +504,7 @@ fn taps_come_and_go_inside() {
             netns: Some(host.path()),
             host_state: HostState::Up,
             layer: [Layer::Link, Layer::Network][n % 2],
+            queues: (1 + n as u16 % 3).try_into().unwrap(),
             ..TapConfig::default()
         };
         drop(Tap::attach(&vnet, "tap0", config).unwrap());

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use vnet::Port;
 use vnet::packet::Packet;
 
+use super::lanes::Lane;
 use crate::line::{Outward, Written};
 use crate::sys::Bell;
 
@@ -29,7 +30,8 @@ pub(super) const LARGE: usize = 4096;
 /// What the pump's thread shares with those who talk to it.
 pub(super) struct Shared {
     pub(super) bell: Bell,
-    /// What its owner asks for: [`GO_ON`], [`STOP`] or [`HAND_OVER`].
+    /// What its owner asks for: [`GO_ON`], [`STOP`] or [`HAND_OVER`]; or, of those who have queues of the same line,
+    /// another one: [`FOLLOW`].
     pub(super) asked: AtomicU8,
     /// The number of the thread that carries this and others; [`OWN`] while it has one of its own.
     pub(super) carried_by: AtomicUsize,
@@ -49,6 +51,8 @@ pub(super) const GO_ON: u8 = 0;
 pub(super) const STOP: u8 = 1;
 /// That another thread is to go on.
 pub(super) const HAND_OVER: u8 = 2;
+/// That it carries out what is there, and ends.
+pub(super) const FOLLOW: u8 = 3;
 
 /// It carries frames, and looks for more before it sleeps.
 pub(super) const BUSY: u8 = 0;
@@ -82,6 +86,31 @@ pub(super) struct Counters {
 }
 
 impl Shared {
+    /// Of a pump that carries frames to here, from a port or a lane of it.
+    pub(super) fn of(
+        to: Box<dyn Outward>,
+        port: &Arc<Port>,
+        lane: Option<Lane>,
+    ) -> io::Result<Arc<Shared>> {
+        Ok(Arc::new(Shared {
+            bell: Bell::new()?,
+            asked: AtomicU8::new(GO_ON),
+            carried_by: AtomicUsize::new(OWN),
+            ended: AtomicBool::new(false),
+            on_end: OnceLock::new(),
+            state: AtomicU8::new(BUSY),
+            outward: Mutex::new(Some(Way {
+                to,
+                port: Arc::clone(port),
+                lane,
+                unwritten: None,
+                answers: Vec::new(),
+                failed: None,
+            })),
+            counters: Counters::default(),
+        }))
+    }
+
     /// The vnet has sent something, or is gone: called by the port, from any thread.
     pub(super) fn sent(&self, port: &Weak<Port>) {
         match self.state.load(Ordering::SeqCst) {
@@ -152,6 +181,8 @@ pub(super) enum Progress {
 pub(super) struct Way {
     pub(super) to: Box<dyn Outward>,
     pub(super) port: Arc<Port>,
+    /// Where its frames come from, if there are several queues. The port's are all its own otherwise.
+    pub(super) lane: Option<Lane>,
     /// A frame that is next: there was no room for it, or it was left to the pump.
     pub(super) unwritten: Option<Packet>,
     /// What the line answers itself, for the pump to send when it does not hold this.
@@ -163,7 +194,10 @@ pub(super) struct Way {
 impl Way {
     /// The next frame.
     pub(super) fn next(&mut self) -> Option<Packet> {
-        self.unwritten.take().or_else(|| self.port.recv())
+        self.unwritten.take().or_else(|| match &self.lane {
+            None => self.port.recv(),
+            Some(lane) => lane.next(),
+        })
     }
 
     /// Carries a batch.
@@ -209,7 +243,8 @@ impl Way {
                 let flushed = self.flush(counters);
                 return self.keep(flushed)
                     && self.answers.is_empty()
-                    && self.port.next_arrival().is_none()
+                    // What is on its way is nobody's lane yet.
+                    && (self.lane.is_some() || self.port.next_arrival().is_none())
                     && !self.port.is_gone();
             };
             if packet.len() >= LARGE {
@@ -238,7 +273,11 @@ impl Way {
         let _ = self.flush(counters);
         let unsent = self.to.unsent();
         counters.frames_out.fetch_sub(unsent, Ordering::Relaxed);
-        let lost = unsent + u64::from(self.unwritten.take().is_some()) + self.port.close();
+        let left = match &self.lane {
+            None => self.port.close(),
+            Some(lane) => lane.leave(),
+        };
+        let lost = unsent + u64::from(self.unwritten.take().is_some()) + left;
         counters.refused.fetch_add(lost, Ordering::Relaxed);
     }
 

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use vnet::time::Instant;
 use vnet::{Port, System};
 
+use super::lanes::Lane;
 use super::shared::{
-    ASLEEP, BATCH, BUSY, FULL, HAND_OVER, PATIENCE, PAUSE, Progress, STOP, Shared, Way,
+    ASLEEP, BATCH, BUSY, FOLLOW, FULL, HAND_OVER, PATIENCE, PAUSE, Progress, STOP, Shared, Way,
 };
 use crate::line::{Frame, HEADER_LEN, Inward};
 use crate::report::PumpEnd;
@@ -43,6 +44,8 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) inward: Box<dyn Inward>,
     pub(super) port: Arc<Port>,
+    /// If there are several queues.
+    pub(super) lane: Option<Lane>,
     pub(super) system: System,
     /// Of the way out.
     pub(super) retry_after: Option<Duration>,
@@ -73,10 +76,38 @@ impl Drop for Worker {
         }
         self.shared.ended.store(true, Ordering::SeqCst);
         self.shared.ring_for_the_end();
+        if let Some(lane) = &self.lane {
+            lane.end_the_others();
+        }
     }
 }
 
 impl Worker {
+    pub(super) fn new(
+        name: &str,
+        shared: Arc<Shared>,
+        inward: Box<dyn Inward>,
+        port: Arc<Port>,
+        system: System,
+        retry_after: Option<Duration>,
+        busy_poll: Duration,
+    ) -> Worker {
+        Worker {
+            name: name.to_owned(),
+            shared,
+            inward,
+            port,
+            lane: None,
+            system,
+            retry_after,
+            batch: Vec::with_capacity(BATCH),
+            quantum: usize::MAX,
+            debt: 0,
+            busy_poll,
+            idle_since: None,
+        }
+    }
+
     /// On a thread of its own.
     pub(super) fn carry_until_the_end(mut self) -> Left {
         let mut pauses = 0;
@@ -107,8 +138,13 @@ impl Worker {
 
     /// Carries a batch each way, and says what is to be done then.
     pub(super) fn turn(&mut self) -> Next {
-        if self.shared.asked.load(Ordering::SeqCst) == STOP {
-            return Next::End(PumpEnd::Detached);
+        match self.shared.asked.load(Ordering::SeqCst) {
+            STOP => return Next::End(PumpEnd::Detached),
+            FOLLOW => {
+                while let Ok(Progress::More) = self.carry_out() {}
+                return Next::End(PumpEnd::Detached);
+            }
+            _ => {}
         }
         if self.port.is_gone() {
             // What the vnet has sent last may end connections of the other side's.
@@ -158,7 +194,8 @@ impl Worker {
         let (interest, timeout) = if outward == Progress::Full {
             // Frames that come now wait behind those that do; the end of the interface does not.
             self.shared.state.store(FULL, Ordering::SeqCst);
-            if self.port.is_gone() {
+            let has_more = self.lane.as_ref().is_some_and(Lane::hand_out);
+            if has_more || self.port.is_gone() {
                 self.shared.state.store(BUSY, Ordering::SeqCst);
                 return Ok(Next::Turn);
             }
@@ -227,6 +264,7 @@ impl Worker {
 
     /// From the vnet to the outside.
     fn carry_out(&mut self) -> io::Result<Progress> {
+        let has_more = self.lane.as_ref().is_some_and(Lane::hand_out);
         let (carried, answers) = match self.shared.outward.lock().as_mut() {
             Some(outward) => {
                 let carried = outward.carry(&self.shared.counters);
@@ -244,6 +282,9 @@ impl Worker {
                 self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
             }
         }
-        carried
+        Ok(match carried? {
+            Progress::Idle if has_more => Progress::More,
+            progress => progress,
+        })
     }
 }

@@ -37,7 +37,8 @@
 //! | `flow` | which of several queues a frame takes |
 //! | `socket` | frames in streams and datagrams |
 //! | `vhost` | frames in a guest's memory: vhost-user |
-//! | `sys` | requests to the kernel, waiting, namespaces: the only file with `unsafe` |
+//! | `packet` | packet sockets, and the ring that one has together with the kernel: with `unsafe` |
+//! | `sys` | requests to the kernel, waiting, namespaces: with `unsafe` |
 //!
 //! Unless [`TapConfig::offload`] says otherwise, TCP segments of up to 64 KiB pass uncut and checksums
 //! are left to whoever needs them, in both directions, by the virtio-net header in front of each frame. Datagrams of UDP
@@ -53,6 +54,7 @@ pub mod guest;
 mod line;
 pub mod netns;
 mod nic;
+mod packet;
 pub mod probe;
 mod pump;
 mod report;

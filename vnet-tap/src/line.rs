@@ -52,6 +52,11 @@ pub(crate) trait Inward: Send {
     fn take_lost(&mut self) -> u64 {
         0
     }
+
+    /// The same at the end, when there is time to ask.
+    fn take_last_lost(&mut self) -> u64 {
+        self.take_lost()
+    }
 }
 
 /// From the vnet to outside. Nothing waits.

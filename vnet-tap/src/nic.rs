@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU16;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,17 +18,19 @@ use vnet::{AdminError, MacAddr, Offload, Vnet};
 
 use crate::buffers::Buffers;
 use crate::device::with_slices;
-use crate::line::{Frame, HEADER_LEN, Inward, Outward, Written};
-use crate::pump::{self, Pump};
+use crate::line::{Frame, HEADER_LEN, Halves, Inward, Outward, Written};
+use crate::packet::{self, PACKET_HEADER_LEN, Received, Ring};
+use crate::pump::{self, MOST_QUEUES, Pumps};
 use crate::report::PumpReport;
-use crate::sys::{self, InterfaceRequest, Received, ask};
+use crate::sys::{self, InterfaceRequest, ask};
 use crate::tun;
 
-/// Bytes of the virtio-net header that packet sockets have in front of frames.
-const SHORT_HEADER_LEN: usize = sys::PACKET_HEADER_LEN;
 /// Bytes of a VLAN tag, for which there is room in front of a frame.
 const TAG_LEN: usize = 4;
-/// Room in the socket's queues, as far as the system's limits allow it.
+/// Bytes in front of a frame's type, or of its tag.
+const ADDRESSES_LEN: usize = 12;
+/// Room in a socket's queues, as far as the system's limits and the process's rights allow it. What does not wait in its
+/// ring waits there: frames that are too long for a slot, or all of them where there is no ring.
 const QUEUE: usize = 4 << 20;
 /// An Ethernet address, in `sa_family` of a link-layer address (`linux/if_arp.h`).
 const ARPHRD_ETHER: u16 = 1;
@@ -51,6 +54,9 @@ pub struct NicConfig {
     /// The network namespace that it is in, as a file: `/run/netns/NAME`, `/proc/PID/ns/net`. `None` is
     /// that of the calling thread.
     pub netns: Option<PathBuf>,
+    /// Sockets that share what comes in (`PACKET_FANOUT`), at most 256. Each has a thread, so that several processors
+    /// carry frames; those of one flow stay with one. Initially one.
+    pub queues: NonZeroU16,
     /// Bytes of frames, what it costs to hold them included, that wait for the card to take them.
     /// Initially 16 MiB. What finds no room is dropped and counted.
     pub queue_bytes: usize,
@@ -61,6 +67,7 @@ impl From<&str> for NicConfig {
         NicConfig {
             host_name: host_name.to_owned(),
             netns: None,
+            queues: NonZeroU16::MIN,
             queue_bytes: 16 << 20,
         }
     }
@@ -85,6 +92,16 @@ pub enum NicError {
         /// Its file.
         netns: PathBuf,
         /// What the kernel said: mostly that there is none, or that `CAP_SYS_ADMIN` is missing.
+        #[source]
+        error: io::Error,
+    },
+    /// What comes in cannot be shared among as many sockets.
+    #[error("the host's interface does not get {wanted} queues: {error}")]
+    Queues {
+        /// As many as were asked for.
+        wanted: u16,
+        /// What the kernel said, or [`io::ErrorKind::InvalidInput`]: there may be at most 256, and before Linux 6.13
+        /// the interface has to be up.
         #[source]
         error: io::Error,
     },
@@ -114,7 +131,7 @@ pub enum NicError {
 /// ```
 #[derive(Debug)]
 pub struct Nic {
-    pump: Pump,
+    pumps: Pumps,
     host_name: String,
 }
 
@@ -138,21 +155,11 @@ impl Nic {
         config: impl Into<NicConfig>,
     ) -> Result<Nic, NicError> {
         let config = config.into();
-        let card = Arc::new(Card::open(&config)?);
-        let plug = pump::plug(vnet, ifname, Some(card.mac), Offload::Full)?;
-        vnet.set_ip_mtu(ifname, card.ip_mtu)?;
-        let inward = FromCard {
-            card: Arc::clone(&card),
-            buffers: Buffers::new(),
-            lost_before: 0,
-            lost: 0,
-            is_down: false,
-        };
-        let halves = (
-            Box::new(inward) as Box<dyn Inward>,
-            Box::new(ToCard { card }) as _,
-        );
-        let pump = Pump::start("vnet-nic", halves, plug, config.queue_bytes, Duration::ZERO)
+        let Card { ends, about } = Card::open(&config)?;
+        let plug = pump::plug(vnet, ifname, Some(about.mac), Offload::Full)?;
+        vnet.set_ip_mtu(ifname, about.ip_mtu)?;
+        let queues = ends.into_iter().map(End::halves).collect();
+        let pumps = Pumps::start("vnet-nic", queues, plug, config.queue_bytes, Duration::ZERO)
             .map_err(NicError::Pump)?;
         tracing::debug!(
             vnet = vnet.name(),
@@ -161,7 +168,7 @@ impl Nic {
             "NIC attached"
         );
         Ok(Nic {
-            pump,
+            pumps,
             host_name: config.host_name,
         })
     }
@@ -173,12 +180,12 @@ impl Nic {
 
     /// True while frames are carried; false after the card or the vnet went away.
     pub fn is_running(&self) -> bool {
-        self.pump.is_running()
+        self.pumps.is_running()
     }
 
     /// What has been carried so far.
     pub fn report(&self) -> PumpReport {
-        self.pump.report()
+        self.pumps.report()
     }
 
     /// Gives the card back. The vnet's port stays, with its carrier down.
@@ -188,34 +195,47 @@ impl Nic {
     /// # Panics
     /// When the pump panicked, with the same payload.
     pub fn detach(self) -> PumpReport {
-        self.pump.detach()
+        self.pumps.detach()
     }
 }
 
-/// A packet socket of an interface of the host's.
+/// An interface of the host's, by as many packet sockets as it is to have queues.
 struct Card {
-    socket: OwnedFd,
+    ends: Vec<End>,
+    about: About,
+}
+
+/// What is known of an interface.
+#[derive(Clone, Copy)]
+struct About {
     index: u32,
     mac: MacAddr,
     ip_mtu: u16,
+}
+
+/// A packet socket, and the ring in which frames come in. Without a ring they come one at a time.
+struct End {
+    socket: OwnedFd,
+    ring: Option<Ring>,
+    index: u32,
 }
 
 impl Card {
     /// Opens it in its network namespace or that of the calling thread.
     fn open(config: &NicConfig) -> Result<Card, NicError> {
         let Some(netns) = &config.netns else {
-            return Card::open_here(&config.host_name);
+            return Card::open_here(config);
         };
-        let (netns, name) = (netns.clone(), config.host_name.clone());
         let failed = |error| NicError::NetNs {
             netns: netns.clone(),
             error,
         };
-        let namespace = File::open(&netns).map_err(failed)?;
+        let namespace = File::open(netns).map_err(failed)?;
+        let config = config.clone();
         // A thread of its own: this one stays where it is.
         let there = move || {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-            Ok(Card::open_here(&name))
+            Ok(Card::open_here(&config))
         };
         let thread = Builder::new().name("vnet-nic-netns".into()).spawn(there);
         let ended = thread.map_err(failed)?.join();
@@ -224,78 +244,205 @@ impl Card {
         opened.map_err(|errno| failed(errno.into()))?
     }
 
-    fn open_here(name: &str) -> Result<Card, NicError> {
+    fn open_here(config: &NicConfig) -> Result<Card, NicError> {
+        let name = &config.host_name;
         let failed = |errno: Errno| match errno {
             Errno::PERM | Errno::ACCESS => NicError::NotPermitted(errno.into()),
-            Errno::NODEV | Errno::NXIO => NicError::NotEthernet(name.to_owned()),
+            Errno::NODEV | Errno::NXIO => NicError::NotEthernet(name.clone()),
             errno => NicError::Host(errno.into()),
         };
+        let wanted = config.queues.get();
+        let refused = |error| NicError::Queues { wanted, error };
+        if usize::from(wanted) > MOST_QUEUES {
+            return Err(refused(io::ErrorKind::InvalidInput.into()));
+        }
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         // Without a protocol, nothing comes in before it is bound.
-        let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None);
-        let socket = socket.map_err(failed)?;
+        let open = || socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None);
+        let socket = open().map_err(failed)?;
         let index = netdevice::name_to_index(&socket, name).map_err(failed)?;
-        let mut about = InterfaceRequest::about(name);
-        ask::<{ sys::SIOCGIFHWADDR }>(&socket, &mut about).map_err(failed)?;
-        let (kind, mac) = about.address();
+        let mut request = InterfaceRequest::about(name);
+        ask::<{ sys::SIOCGIFHWADDR }>(&socket, &mut request).map_err(failed)?;
+        let (kind, mac) = request.address();
         if kind != ARPHRD_ETHER {
-            return Err(NicError::NotEthernet(name.to_owned()));
+            return Err(NicError::NotEthernet(name.clone()));
         }
-        let mut about = InterfaceRequest::about(name);
-        ask::<{ sys::SIOCGIFMTU }>(&socket, &mut about).map_err(failed)?;
-        let ip_mtu = u16::try_from(about.number()).unwrap_or(u16::MAX);
-        // Tags that the kernel has taken off, frames that are lost, and what the card is spared.
-        sys::set_packet_options(&socket).map_err(failed)?;
-        let _ = sockopt::set_socket_recv_buffer_size(&socket, QUEUE);
-        let _ = sockopt::set_socket_send_buffer_size(&socket, QUEUE);
-        sys::bind_to_interface(&socket, index).map_err(failed)?;
-        sys::receive_everything(&socket, index).map_err(failed)?;
-        Ok(Card {
-            socket,
+        let mut request = InterfaceRequest::about(name);
+        ask::<{ sys::SIOCGIFMTU }>(&socket, &mut request).map_err(failed)?;
+        let about = About {
             index,
             mac: MacAddr(mac),
-            ip_mtu,
+            ip_mtu: u16::try_from(request.number()).unwrap_or(u16::MAX),
+        };
+        let mut ends = vec![End::new(socket, about).map_err(failed)?];
+        for _ in 1..wanted {
+            let end = open().and_then(|socket| End::new(socket, about));
+            ends.push(end.map_err(|errno| refused(errno.into()))?);
+        }
+        let sockets: Vec<_> = ends.iter().map(|end| &end.socket).collect();
+        join(&sockets, about).map_err(|(step, errno)| match step {
+            Step::Bind => failed(errno),
+            Step::Share => refused(errno.into()),
+        })?;
+        // Once is enough, for as long as any of them is there.
+        packet::receive_everything(&ends[0].socket, index).map_err(failed)?;
+        Ok(Card { ends, about })
+    }
+}
+
+/// The steps by which sockets come to receive.
+enum Step {
+    Bind,
+    Share,
+}
+
+/// Binds sockets to an interface and has them share what comes in.
+fn join(sockets: &[&OwnedFd], about: About) -> Result<(), (Step, Errno)> {
+    let bind = |socket| packet::bind_to_interface(socket, about.index);
+    if let [only] = sockets {
+        return bind(*only).map_err(|errno| (Step::Bind, errno));
+    }
+    for socket in sockets {
+        // A frame that comes in meanwhile would be everybody's.
+        packet::be_deaf(socket).map_err(|errno| (Step::Share, errno))?;
+        bind(*socket).map_err(|errno| (Step::Bind, errno))?;
+    }
+    let shared = packet::share_flows(sockets);
+    shared
+        .and_then(|()| sockets.iter().try_for_each(|socket| packet::hear(socket)))
+        .map_err(|errno| (Step::Share, errno))
+}
+
+impl End {
+    /// Of a socket that is not bound yet.
+    fn new(socket: OwnedFd, about: About) -> rustix::io::Result<End> {
+        // Tags that the kernel has taken off, and what the card is spared.
+        packet::set_packet_options(&socket)?;
+        // A kernel that has no ring with these options, or no memory for one, has the socket all the same.
+        let ring = Ring::new(
+            &socket,
+            tun::ETHER_LEN + TAG_LEN + usize::from(about.ip_mtu),
+        )
+        .ok();
+        // Beyond the system's limit with CAP_NET_ADMIN only.
+        let _ = sockopt::set_socket_recv_buffer_size_force(&socket, QUEUE)
+            .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, QUEUE));
+        let _ = sockopt::set_socket_send_buffer_size_force(&socket, QUEUE)
+            .or_else(|_| sockopt::set_socket_send_buffer_size(&socket, QUEUE));
+        Ok(End {
+            socket,
+            ring,
+            index: about.index,
         })
     }
 
-    /// Whether the host still has it.
-    fn is_there(&self) -> bool {
-        netdevice::index_to_name(&self.socket, self.index).is_ok()
+    /// Both directions.
+    fn halves(self) -> Halves {
+        let End {
+            socket,
+            ring,
+            index,
+        } = self;
+        let socket = Arc::new(socket);
+        let inward = FromCard {
+            socket: Arc::clone(&socket),
+            ring,
+            index,
+            buffers: Buffers::new(),
+            lost: 0,
+            is_losing: false,
+            is_down: false,
+        };
+        (Box::new(inward), Box::new(ToCard { socket }))
     }
 }
 
 struct FromCard {
-    card: Arc<Card>,
+    socket: Arc<OwnedFd>,
+    ring: Option<Ring>,
+    index: u32,
     buffers: Buffers,
-    /// Frames that the socket had no room for, as it counts them, at the last look and since.
-    lost_before: u32,
+    /// Frames that were not received since the last look.
     lost: u64,
+    /// There may be some that only the kernel knows of.
+    is_losing: bool,
     /// It has gone down, and no frame has come since. One that is deleted is down first.
     is_down: bool,
 }
 
 impl FromCard {
-    /// Reads the next frame behind room for a tag. `None` when there is none, or none now.
+    /// The next frame, with its tag in its place. `None` when there is none, or none now.
+    fn next(&mut self) -> io::Result<Option<(Received, Bytes)>> {
+        let Some(ring) = &mut self.ring else {
+            let received = self.receive()?;
+            // Nothing in a frame says so.
+            self.is_losing |= received.is_none();
+            return Ok(received);
+        };
+        let Some(slot) = ring.next() else {
+            return self.idle().map(|()| None);
+        };
+        self.is_losing |= slot.is_losing();
+        self.is_down = false;
+        let (is_elsewhere, frame) = (slot.is_elsewhere(), slot.frame());
+        let frame = frame.map(|(about, frame)| {
+            let bytes = match (about.tag, frame.split_at_checked(ADDRESSES_LEN)) {
+                (Some(tag), Some((addresses, rest))) => {
+                    Bytes::from([addresses, &tag, rest].concat())
+                }
+                _ => Bytes::copy_from_slice(frame),
+            };
+            (about, bytes)
+        });
+        drop(slot);
+        let frame = match is_elsewhere {
+            true => self.receive()?,
+            false => frame,
+        };
+        // One of which the kernel has kept a part only is counted as one that is refused.
+        Ok(Some(frame.unwrap_or_default()))
+    }
+
+    /// Nothing is in the ring. Whoever looks there does not hear of errors.
+    fn idle(&mut self) -> io::Result<()> {
+        match sockopt::socket_error(&self.socket)? {
+            Ok(()) if self.is_down && !self.is_there() => Err(Errno::NODEV.into()),
+            Ok(()) => Ok(()),
+            Err(Errno::NETDOWN) => {
+                self.is_down = true;
+                Ok(())
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Whether the host still has the card.
+    fn is_there(&self) -> bool {
+        netdevice::index_to_name(&self.socket, self.index).is_ok()
+    }
+
+    /// Reads the next frame from the socket. `None` when there is none, or none now.
     fn receive(&mut self) -> io::Result<Option<(Received, Bytes)>> {
         let mut received = None;
-        let (card, lost, is_down) = (&*self.card, &mut self.lost, &mut self.is_down);
+        let (socket, lost, is_down) = (&self.socket, &mut self.lost, &mut self.is_down);
         let mut refused = 0;
+        let is_there = || netdevice::index_to_name(socket, self.index).is_ok();
         let bytes = self.buffers.read(|buf| {
             buf.extend([0; TAG_LEN]);
             loop {
-                match sys::receive_packet(&card.socket, buf) {
+                match packet::receive_packet(socket, buf) {
                     Ok(frame) => {
                         *is_down = false;
                         if let Some(tag) = frame.tag {
                             // Between the addresses and the type.
-                            buf.copy_within(TAG_LEN..TAG_LEN + 12, 0);
-                            buf[12..12 + TAG_LEN].copy_from_slice(&tag);
+                            buf.copy_within(TAG_LEN..TAG_LEN + ADDRESSES_LEN, 0);
+                            buf[ADDRESSES_LEN..ADDRESSES_LEN + TAG_LEN].copy_from_slice(&tag);
                         }
                         received = Some(frame);
                         return Ok(true);
                     }
                     Err(Errno::INTR) => {}
-                    Err(Errno::AGAIN) if *is_down && !card.is_there() => {
+                    Err(Errno::AGAIN) if *is_down && !is_there() => {
                         return Err(Errno::NODEV.into());
                     }
                     Err(Errno::AGAIN) => return Ok(false),
@@ -310,30 +457,30 @@ impl FromCard {
                 }
             }
         })?;
-        Ok(received.zip(bytes))
+        Ok(received.zip(bytes).map(|(received, mut bytes)| {
+            if received.tag.is_none() {
+                bytes.advance(TAG_LEN.min(bytes.len()));
+            }
+            (received, bytes)
+        }))
     }
 }
 
 impl Inward for FromCard {
     fn fd(&self) -> BorrowedFd<'_> {
-        self.card.socket.as_fd()
+        self.socket.as_fd()
     }
 
     fn read(&mut self) -> io::Result<Option<Frame>> {
-        let Some((received, mut bytes)) = self.receive()? else {
+        let Some((received, bytes)) = self.next()? else {
             return Ok(None);
         };
-        self.lost += u64::from(received.lost.wrapping_sub(self.lost_before));
-        self.lost_before = received.lost;
         let mut header = [0; HEADER_LEN];
-        header[..SHORT_HEADER_LEN].copy_from_slice(&received.header);
+        header[..PACKET_HEADER_LEN].copy_from_slice(&received.header);
         let header = match received.tag {
             // The kernel says where things are in the frame without the tag.
             Some(_) => tun::moved(header, |place| place.checked_add(TAG_LEN as u16)),
-            None => {
-                bytes.advance(TAG_LEN.min(bytes.len()));
-                Some(header)
-            }
+            None => Some(header),
         };
         // What is longer than any frame becomes one that no port takes, and is counted.
         Ok(Some(match (header, received.is_whole) {
@@ -353,12 +500,22 @@ impl Inward for FromCard {
     }
 
     fn take_lost(&mut self) -> u64 {
+        if std::mem::take(&mut self.is_losing) {
+            // Of a socket that is there, it can be asked.
+            self.lost += u64::from(packet::take_dropped(&self.socket).unwrap_or(0));
+        }
         std::mem::take(&mut self.lost)
+    }
+
+    fn take_last_lost(&mut self) -> u64 {
+        // What came last may have been dropped, and nothing has come since that says so.
+        self.is_losing = true;
+        self.take_lost()
     }
 }
 
 struct ToCard {
-    card: Arc<Card>,
+    socket: Arc<OwnedFd>,
 }
 
 impl Outward for ToCard {
@@ -367,8 +524,8 @@ impl Outward for ToCard {
             return Ok(Written::Refused);
         };
         loop {
-            let written = with_slices(&header[..SHORT_HEADER_LEN], &packet, |slices| {
-                rustix::io::writev(&self.card.socket, slices)
+            let written = with_slices(&header[..PACKET_HEADER_LEN], &packet, |slices| {
+                rustix::io::writev(&self.socket, slices)
             });
             return Ok(match written {
                 Ok(_) => Written::Yes,
@@ -381,3 +538,6 @@ impl Outward for ToCard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

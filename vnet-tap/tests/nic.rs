@@ -138,9 +138,13 @@ fn cards_come_and_go_inside() {
     leaves_nothing(
         rounds(50),
         || state(&host),
-        |_| {
+        |n| {
             let inside = (*vnet).clone();
-            let nic = host.run(move || Nic::attach(&inside, "eth0", "nic"));
+            let config = NicConfig {
+                queues: (1 + n as u16 % 2).try_into().unwrap(),
+                ..NicConfig::from("nic")
+            };
+            let nic = host.run(move || Nic::attach(&inside, "eth0", config));
             drop(nic.unwrap());
         },
     );
@@ -305,6 +309,10 @@ fn takes_the_card() {
         return;
     }
     let vnet = System::threads().create("router").unwrap();
-    let _nic = Nic::attach(&vnet, "eth0", "nic").unwrap();
+    let config = NicConfig {
+        queues: 2.try_into().unwrap(),
+        ..NicConfig::from("nic")
+    };
+    let _nic = Nic::attach(&vnet, "eth0", config).unwrap();
     sleep(PATIENCE);
 }

@@ -74,6 +74,11 @@ impl Drop for Worker {
         if let Some(mut way) = way {
             way.give_up(&self.shared.counters);
         }
+        let lost = self.inward.take_last_lost();
+        self.shared
+            .counters
+            .refused
+            .fetch_add(lost, Ordering::Relaxed);
         self.shared.ended.store(true, Ordering::SeqCst);
         self.shared.ring_for_the_end();
         if let Some(lane) = &self.lane {

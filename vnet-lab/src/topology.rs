@@ -43,7 +43,7 @@ use toml::Spanned;
 use vnet::{ClassMaps, LinkConfig, MacAddr, RouteKind, RouterConfig, RstpConfig, VlanConfig};
 
 pub(crate) use attach::place_of as place_of_attach;
-pub use attach::{Attach, DOORS, Door, Emulator, HostTap};
+pub use attach::{Attach, DOORS, Door, Emulator, HostNic, HostTap};
 pub use capture::CaptureFormat;
 pub use event::{Event, EventTarget};
 pub use job::Job;

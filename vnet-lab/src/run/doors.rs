@@ -2,8 +2,8 @@
 
 use vnet::{AdminError, Vnet};
 use vnet_tap::{
-    Framing, Guest, Guests, HostState, Nic, PumpEnd, PumpReport, SocketFile, SocketKind, Tap,
-    TapConfig, serve,
+    Framing, Guest, Guests, HostState, Nic, NicConfig, PumpEnd, PumpReport, SocketFile, SocketKind,
+    Tap, TapConfig, serve,
 };
 
 use super::error::{AttachError, RunError};
@@ -11,7 +11,7 @@ use super::jobs::{Event, Watcher};
 use super::network::bridge_name;
 use crate::plan::{Plan, PlannedVnet};
 use crate::report::AttachReport;
-use crate::topology::{Door, Emulator, HostTap};
+use crate::topology::{Door, Emulator, HostNic, HostTap};
 
 /// What is attached. Dropping it detaches everything.
 pub(super) struct Doors(Vec<Open>);
@@ -39,7 +39,7 @@ impl Doors {
             let switch = Switch::of(&plan.vnets[attach.vnet], vnets[attach.vnet].clone());
             let opened = match &attach.door {
                 Door::Tap(tap) => switch.tap(tap),
-                Door::Nic(name) => switch.nic(name),
+                Door::Nic(nic) => switch.nic(nic),
                 Door::Socket {
                     emulator,
                     place,
@@ -136,6 +136,7 @@ impl Switch {
             netns: tap.netns.clone(),
             host_ip_mtu: self.ip_mtu,
             host_bridge: tap.bridge.clone(),
+            queues: tap.queues,
             host_state: match tap.up {
                 None => HostState::AsItIs,
                 Some(true) => HostState::Up,
@@ -149,8 +150,12 @@ impl Switch {
         Ok(self.opened(what, Way::Tap(tap), None))
     }
 
-    fn nic(&self, name: &str) -> Result<Open, AttachError> {
-        let nic = Nic::attach(&self.vnet, "port0", name)?;
+    fn nic(&self, nic: &HostNic) -> Result<Open, AttachError> {
+        let config = NicConfig {
+            queues: nic.queues,
+            ..NicConfig::from(nic.name.as_str())
+        };
+        let nic = Nic::attach(&self.vnet, "port0", config)?;
         self.join("port0")?;
         let what = format!("nic {}", nic.host_name());
         Ok(self.opened(what, Way::Nic(nic), None))
@@ -215,7 +220,7 @@ fn how(emulator: Emulator) -> (SocketKind, Framing) {
 fn what(door: &Door) -> String {
     match door {
         Door::Tap(HostTap { name, .. }) => format!("tap {name}"),
-        Door::Nic(name) => format!("nic {name}"),
+        Door::Nic(HostNic { name, .. }) => format!("nic {name}"),
         Door::Socket {
             emulator, place, ..
         } => format!("{} {place}", emulator.as_str()),

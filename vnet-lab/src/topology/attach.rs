@@ -3,6 +3,7 @@
 //! and directions can be said of it, and packets find their way as over any other link.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use toml::Spanned;
@@ -31,8 +32,8 @@ pub struct Attach {
 pub enum Door {
     /// A TAP of the host's.
     Tap(HostTap),
-    /// A network card of the host's, by its name.
-    Nic(String),
+    /// A network card of the host's.
+    Nic(HostNic),
     /// A socket at which emulators find the network.
     Socket {
         /// How they speak there.
@@ -45,7 +46,7 @@ pub enum Door {
 }
 
 /// A TAP, and what is done with the host's interface.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostTap {
     /// The name of the host's interface, in which `%d` becomes the first free number.
     pub name: String,
@@ -55,6 +56,17 @@ pub struct HostTap {
     pub bridge: Option<String>,
     /// Whether it is set up; `None` leaves it as it is.
     pub up: Option<bool>,
+    /// How many queues it has.
+    pub queues: NonZeroU16,
+}
+
+/// A network card of the host's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostNic {
+    /// Its name.
+    pub name: String,
+    /// How many sockets share what comes in.
+    pub queues: NonZeroU16,
 }
 
 /// How emulators speak over their sockets.
@@ -197,8 +209,7 @@ fn door_of(
     let Some(emulator) = emulators.find(|emulator| emulator.as_str() == key) else {
         if key == "nic" {
             several("a card", problems);
-            let name = as_string(value, "`nic`", problems)?;
-            return checked(name, card_name, problems).map(|name| Door::Nic(name.into_inner()));
+            return nic(value, problems).map(Door::Nic);
         }
         several("a TAP", problems);
         return tap(value, problems).map(Door::Tap);
@@ -222,7 +233,10 @@ fn tap(value: Value<'_>, problems: &mut Problems<'_>) -> Option<HostTap> {
         let name = as_string(value, "`tap`", problems)?;
         return Some(HostTap {
             name: checked(name, host_name, problems)?.into_inner(),
-            ..HostTap::default()
+            netns: None,
+            bridge: None,
+            up: None,
+            queues: NonZeroU16::MIN,
         });
     }
     let mut table = Table::of("`tap`", value, problems)?;
@@ -230,6 +244,7 @@ fn tap(value: Value<'_>, problems: &mut Problems<'_>) -> Option<HostTap> {
     let netns = table.string("netns", problems);
     let bridge = table.read("bridge", bridge_name, problems);
     let up = table.boolean("up", problems);
+    let queues = queues(&mut table, problems);
     if table.key_span("name").is_none() {
         table.missing("name", "the name of the host's interface", problems);
     }
@@ -239,7 +254,37 @@ fn tap(value: Value<'_>, problems: &mut Problems<'_>) -> Option<HostTap> {
         netns: netns.map(|netns| netns.into_inner().into()),
         bridge: bridge.map(Spanned::into_inner),
         up,
+        queues,
     })
+}
+
+/// `NAME`, or a table.
+fn nic(value: Value<'_>, problems: &mut Problems<'_>) -> Option<HostNic> {
+    if let DeValue::String(_) = value.get_ref() {
+        let name = as_string(value, "`nic`", problems)?;
+        return Some(HostNic {
+            name: checked(name, card_name, problems)?.into_inner(),
+            queues: NonZeroU16::MIN,
+        });
+    }
+    let mut table = Table::of("`nic`", value, problems)?;
+    let name = table.read("name", card_name, problems);
+    let queues = queues(&mut table, problems);
+    if table.key_span("name").is_none() {
+        table.missing("name", "the name of the host's interface", problems);
+    }
+    table.finish(problems);
+    Some(HostNic {
+        name: name?.into_inner(),
+        queues,
+    })
+}
+
+/// One, unless the file says otherwise. What is wrong there is a problem already.
+fn queues(table: &mut Table<'_>, problems: &mut Problems<'_>) -> NonZeroU16 {
+    let queues = table.integer("queues", 1..=256, problems);
+    let queues = queues.and_then(|queues| u16::try_from(queues.into_inner()).ok());
+    queues.and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN)
 }
 
 fn host_name(text: &str) -> Result<String, String> {

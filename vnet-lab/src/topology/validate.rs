@@ -85,7 +85,7 @@ fn doors(topology: &Topology, problems: &mut Problems<'_>) {
             // Each gets a number of its own.
             Door::Tap(tap) if tap.name.contains("%d") => continue,
             Door::Tap(tap) => (tap.netns.as_deref(), tap.name.as_str()),
-            Door::Nic(name) => (None, name.as_str()),
+            Door::Nic(nic) => (None, nic.name.as_str()),
             Door::Socket { place, .. } if place.ends_with(":0") => continue,
             Door::Socket { place, .. } => (Some(Path::new("")), place.as_str()),
         };

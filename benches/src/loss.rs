@@ -138,21 +138,20 @@ pub fn carried(
 ) -> Result<f64, SideError> {
     let ends = join(sender, receiver, path)?;
     let arrived = Arc::new(AtomicU64::new(0));
-    let (listener, count) = (ends.listener.try_clone()?, Arc::clone(&arrived));
-    // Both end with what they are in: a stream of the kernel's when it is shut down.
+    let begun = Instant::now();
+    let stream = ends.from.connect()?;
+    let received = ends.listener.accept()?;
+    let (mut reader, mut writer) = (received.try_clone()?, stream.try_clone()?);
+    let count = Arc::clone(&arrived);
     let receiving = thread::spawn(move || -> io::Result<()> {
-        let mut stream = listener.accept()?;
         let mut buf = vec![0; CHUNK];
         loop {
-            match stream.read(&mut buf)? {
+            match reader.read(&mut buf)? {
                 0 => return Ok(()),
                 n => count.fetch_add(n as u64, Ordering::Relaxed),
             };
         }
     });
-    let begun = Instant::now();
-    let stream = ends.from.connect()?;
-    let mut writer = stream.try_clone()?;
     let sending = thread::spawn(move || -> io::Result<()> {
         let data = vec![7; CHUNK];
         loop {
@@ -164,9 +163,10 @@ pub fn carried(
     if receiving.is_finished() || sending.is_finished() {
         return Err(SideError::new("the transfer ended early"));
     }
+    // Each by itself: what one says to the other may be lost.
     stream.abort()?;
+    received.abort()?;
     let _ = sending.join();
-    drop((stream, ends.to, ends.from));
     let _ = receiving.join();
     Ok(bytes as f64 * 8.0 / took.as_secs_f64() / 1e6)
 }
@@ -346,7 +346,7 @@ impl Stream {
         })
     }
 
-    /// Whoever waits to write fails.
+    /// Whoever waits to read or to write fails, or is at the end.
     fn abort(&self) -> io::Result<()> {
         match self {
             Stream::Ours(s) => s.shutdown(Shutdown::Both),

@@ -397,7 +397,7 @@ fn senders_are_told_why() -> Result {
     let far = "2001:db8:2::1";
     let router: IpAddr = "2001:db8:1::ff".parse()?;
     match ping_with(&a, far, 8, Some(1))? {
-        Some(EchoEvent::TimeExceeded { from, seq: 1 }) => assert_eq!(from, router),
+        Some(EchoEvent::TimeExceeded { from, seq: 1, .. }) => assert_eq!(from, router),
         other => panic!("{other:?}"),
     }
     // Nobody there.

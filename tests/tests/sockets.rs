@@ -1,14 +1,15 @@
 //! Promise: what programs do with `socket2`, `recvmsg`, `sendmmsg` and the error queue, they do with ours.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use vnet::net::{
-    DatagramError, Domain, Message, Protocol, Socket, SocketOptions, TcpKeepalive, TcpListener,
-    TcpStream, Type, UdpSocket,
+    DatagramError, Domain, EchoEvent, EchoSocket, IcmpObject, Message, MplsLabel, Protocol, Socket,
+    SocketOptions, TcpKeepalive, TcpListener, TcpStream, Type, UdpSocket,
 };
-use vnet::{LinkConfig, NextHop, OwnedVnet, SocketError, System};
+use vnet::{LinkConfig, MacAddr, NextHop, OwnedVnet, SocketError, System};
+use vnet_tests::frames::{IPV4, IPV6, Ip4, Ip6, checksum, ethernet, icmp};
 
 fn at(text: &str) -> SocketAddr {
     text.parse().expect("an address")
@@ -253,6 +254,104 @@ fn errors_about_datagrams_are_kept_for_who_asks_even_without_a_peer() {
     }
     assert_eq!(client.recv_error().unwrap(), None);
     client.set_recv_errors(false).unwrap();
+}
+
+/// RFC 4884 and RFC 4950: what a router says beside an error, of packets of UDP and of echo requests, in both families.
+#[test]
+fn what_a_router_says_beside_an_error_is_told() {
+    let system = System::manual(1);
+    let host = system.create("host").unwrap();
+    let port = host.port("eth0", None).unwrap();
+    let mac = host.interfaces().unwrap()[1].mac;
+    let addresses = [
+        ("192.0.2.1/24", "192.0.2.9", "192.0.2.254"),
+        ("2001:db8::1/64", "2001:db8::9", "2001:db8::ff"),
+    ];
+    // Two labels, and the interface by its number (RFC 5837).
+    let objects = [
+        0, 12, 1, 1, 0, 1, 0, 1, 0, 1, 0x15, 1, 0, 8, 2, 10, 0, 0, 0, 7,
+    ];
+    let label = |label, class, is_bottom| MplsLabel {
+        label,
+        class,
+        is_bottom,
+        ttl: 1,
+    };
+    let expected = vec![
+        IcmpObject::Labels(vec![label(16, 0, false), label(17, 2, true)]),
+        IcmpObject::Other {
+            class: 2,
+            kind: 10,
+            data: vec![0, 0, 0, 7].into(),
+        },
+    ];
+    let mut extension = vec![0x20, 0, 0, 0];
+    extension.extend(objects);
+    let sum = checksum(&[&extension]);
+    extension[2..4].copy_from_slice(&sum.to_be_bytes());
+    for (own, to, router) in addresses {
+        host.add_address("eth0", own.parse().unwrap()).unwrap();
+        for neighbour in [to, router] {
+            let station = MacAddr([2, 0, 0, 0, 0, 9]);
+            host.add_neighbour("eth0", neighbour.parse().unwrap(), station)
+                .unwrap();
+        }
+        system.poll(system.now() + Duration::from_secs(9));
+        while port.recv().is_some() {}
+        let (to, router): (IpAddr, IpAddr) = (to.parse().unwrap(), router.parse().unwrap());
+        // An error about the packet that was just sent: time exceeded, or a port that is not there.
+        let refuse = |is_time: bool| {
+            let frame = port.recv().expect("it was sent").to_vec();
+            let mut quote = frame[14..].to_vec();
+            quote.resize(128, 0);
+            let rest = [&quote[..], &extension].concat();
+            let packet = match (router, to) {
+                (IpAddr::V4(router), IpAddr::V4(_)) => {
+                    let (kind, code) = if is_time { (11, 0) } else { (3, 3) };
+                    let message = icmp(kind, code, 32 << 16, &rest);
+                    let own = Ipv4Addr::new(192, 0, 2, 1);
+                    Ip4::new(router, own, 1).packet(&message)
+                }
+                (IpAddr::V6(router), IpAddr::V6(_)) => {
+                    let (kind, code) = if is_time { (3, 0) } else { (1, 4) };
+                    let own = "2001:db8::1".parse().unwrap();
+                    let body = [&[16, 0, 0, 0][..], &rest].concat();
+                    Ip6::new(router, own).icmp(kind, code, &body)
+                }
+                _ => unreachable!("one family"),
+            };
+            let ether_type = if to.is_ipv4() { IPV4 } else { IPV6 };
+            let frame = ethernet(mac.0, [2, 0, 0, 0, 0, 9], ether_type, &packet);
+            port.send(frame).unwrap();
+            system.poll(system.now());
+        };
+        let echo = EchoSocket::bind_in(&host).unwrap();
+        echo.set_nonblocking(true).unwrap();
+        echo.send_to(7, &[1; 32], to).unwrap();
+        refuse(true);
+        let (event, _) = echo.recv().unwrap();
+        let told = EchoEvent::TimeExceeded {
+            from: router,
+            seq: 7,
+            extensions: expected.clone(),
+        };
+        assert_eq!(event, told);
+        echo.send_to(8, &[1; 32], to).unwrap();
+        refuse(false);
+        let (event, _) = echo.recv().unwrap();
+        assert!(
+            matches!(&event, EchoEvent::Unreachable { seq: 8, extensions, .. } if *extensions == expected),
+            "{event:?}"
+        );
+        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind_in(&host, any).unwrap();
+        socket.set_recv_errors(true).unwrap();
+        socket.send_to(&[1; 32], (to, 9)).unwrap();
+        refuse(false);
+        let told = socket.recv_error().unwrap().expect("it was refused");
+        assert_eq!((told.from, told.extensions), (router, expected.clone()));
+    }
+    vnet_tests::accounts::assert_conserved(&host);
 }
 
 #[test]

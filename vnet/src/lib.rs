@@ -209,9 +209,9 @@ pub mod net {
     };
 
     pub use crate::socket::{
-        DatagramError, Domain, EchoEvent, EchoSocket, Incoming, Interest, Message, Protocol,
-        RawSocket, Readiness, SendFlags, Socket, SocketOptions, TcpKeepalive, TcpListener,
-        TcpStream, ToSocketAddrs, Type, UdpSocket,
+        DatagramError, Domain, EchoEvent, EchoSocket, IcmpObject, Incoming, Interest, Message,
+        MplsLabel, Protocol, RawSocket, Readiness, SendFlags, Socket, SocketOptions, TcpKeepalive,
+        TcpListener, TcpStream, ToSocketAddrs, Type, UdpSocket,
     };
 }
 

@@ -315,11 +315,13 @@ impl Requests {
     fn note(&mut self, site: &Site, event: EchoEvent, at: Instant) -> Option<String> {
         let (seq, refused) = match event {
             EchoEvent::Reply { seq, .. } => (seq, None),
-            EchoEvent::TimeExceeded { from, seq } => {
+            EchoEvent::TimeExceeded { from, seq, .. } => {
                 let said = format!("time exceeded at {}", site.name_of(from));
                 (seq, Some(said))
             }
-            EchoEvent::Unreachable { from, seq, code } => {
+            EchoEvent::Unreachable {
+                from, seq, code, ..
+            } => {
                 let said = format!("unreachable (code {code}), says {}", site.name_of(from));
                 (seq, Some(said))
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use toml::Spanned;
-use vnet::net::{EchoEvent, EchoSocket};
+use vnet::net::{EchoEvent, EchoSocket, IcmpObject};
 
 use super::kind::{Facts, Kind, Measured, Site, Verdict, Way};
 use crate::file::name::{Target, target};
@@ -33,13 +33,24 @@ pub struct Traceroute<T> {
 pub struct Figures {
     /// Who answered at each distance, by name; `None` is nobody.
     pub hops: Vec<Option<String>>,
+    /// With which labels of MPLS the requests came to each of them, by their word (RFC 4950), the outermost first. Empty
+    /// where nobody says so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Vec<u32>>,
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hops = self.hops.iter();
-        let hops: Vec<&str> = hops.map(|h| h.as_deref().unwrap_or("*")).collect();
-        f.write_str(&hops.join(" → "))
+        for (n, hop) in self.hops.iter().enumerate() {
+            let arrow = if n > 0 { " → " } else { "" };
+            write!(f, "{arrow}{}", hop.as_deref().unwrap_or("*"))?;
+            let labels = self.labels.get(n).map_or(&[][..], Vec::as_slice);
+            if !labels.is_empty() {
+                let labels: Vec<String> = labels.iter().map(u32::to_string).collect();
+                write!(f, " (MPLS {})", labels.join(" "))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -99,13 +110,23 @@ impl Kind for Traceroute<String> {
     type Figures = Figures;
 
     fn nothing(&self) -> Figures {
-        Figures { hops: Vec::new() }
+        Figures {
+            hops: Vec::new(),
+            labels: Vec::new(),
+        }
     }
 
     fn run(&self, site: &Site, measured: &Measured<Figures>) -> io::Result<Verdict> {
-        let mut hops = Vec::new();
-        let arrived = walk(self, site, &mut hops);
-        measured.set(Figures { hops: hops.clone() });
+        let (mut hops, mut labels) = (Vec::new(), Vec::new());
+        let arrived = walk(self, site, &mut hops, &mut labels);
+        // Nearly nobody says anything of them.
+        if labels.iter().all(Vec::is_empty) {
+            labels.clear();
+        }
+        measured.set(Figures {
+            hops: hops.clone(),
+            labels,
+        });
         let failed = match (arrived?, &self.expect) {
             (Verdict::Failed(why), _) => Some(why),
             (Verdict::Passed, Some(expected)) => {
@@ -121,11 +142,12 @@ impl Kind for Traceroute<String> {
     }
 }
 
-/// Asks one hop after another, and notes in `hops` who answered.
+/// Asks one hop after another, and notes in `hops` who answered, and which `labels` it says that there were.
 fn walk<T>(
     task: &Traceroute<T>,
     site: &Site,
     hops: &mut Vec<Option<String>>,
+    labels: &mut Vec<Vec<u32>>,
 ) -> io::Result<Verdict> {
     let socket = EchoSocket::bind()?;
     let mut seq = 0;
@@ -139,14 +161,18 @@ fn walk<T>(
                 break;
             }
         }
+        labels.push(match &answer {
+            Answer::TimeExceeded(_, said) | Answer::Unreachable(_, _, said) => labels_of(said),
+            Answer::Silence | Answer::Reply(_) => Vec::new(),
+        });
         match answer {
             Answer::Silence => hops.push(None),
-            Answer::TimeExceeded(by) => hops.push(Some(site.name_of(by))),
+            Answer::TimeExceeded(by, _) => hops.push(Some(site.name_of(by))),
             Answer::Reply(from) => {
                 hops.push(Some(site.name_of(from)));
                 return Ok(Verdict::Passed);
             }
-            Answer::Unreachable(by, code) => {
+            Answer::Unreachable(by, code, _) => {
                 let name = site.name_of(by);
                 let why = format!("unreachable (code {code}), says {name}");
                 hops.push(Some(name));
@@ -158,14 +184,23 @@ fn walk<T>(
     Ok(Verdict::Failed(why))
 }
 
+/// The labels that a router speaks of.
+fn labels_of(said: &[IcmpObject]) -> Vec<u32> {
+    let stacks = said.iter().filter_map(|object| match object {
+        IcmpObject::Labels(stack) => Some(stack),
+        _ => None,
+    });
+    stacks.flatten().map(|entry| entry.label).collect()
+}
+
 /// What became of one request.
 enum Answer {
     /// It arrived.
     Reply(IpAddr),
     /// Its time to live ran out at a router.
-    TimeExceeded(IpAddr),
+    TimeExceeded(IpAddr, Vec<IcmpObject>),
     /// A router or host refused it.
-    Unreachable(IpAddr, u8),
+    Unreachable(IpAddr, u8, Vec<IcmpObject>),
     /// Nobody said anything in time.
     Silence,
 }
@@ -186,15 +221,65 @@ fn ask(site: &Site, socket: &EchoSocket, seq: u16, wait: Duration) -> io::Result
             Ok((EchoEvent::Reply { from, seq: s, .. }, _)) if s == seq => {
                 return Ok(Answer::Reply(from));
             }
-            Ok((EchoEvent::TimeExceeded { from, seq: s }, _)) if s == seq => {
-                return Ok(Answer::TimeExceeded(from));
+            Ok((
+                EchoEvent::TimeExceeded {
+                    from,
+                    seq: s,
+                    extensions,
+                },
+                _,
+            )) if s == seq => {
+                return Ok(Answer::TimeExceeded(from, extensions));
             }
-            Ok((EchoEvent::Unreachable { from, seq: s, code }, _)) if s == seq => {
-                return Ok(Answer::Unreachable(from, code));
+            Ok((
+                EchoEvent::Unreachable {
+                    from,
+                    seq: s,
+                    code,
+                    extensions,
+                },
+                _,
+            )) if s == seq => {
+                return Ok(Answer::Unreachable(from, code, extensions));
             }
             Ok(_) => {}
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(e) => return Err(e),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vnet::net::MplsLabel;
+
+    #[test]
+    fn labels_are_said_where_there_are_any() {
+        let label = |label, is_bottom| MplsLabel {
+            label,
+            class: 0,
+            is_bottom,
+            ttl: 1,
+        };
+        let said = [
+            IcmpObject::Other {
+                class: 2,
+                kind: 10,
+                data: vec![0, 0, 0, 7].into(),
+            },
+            IcmpObject::Labels(vec![label(16, false), label(1_048_575, true)]),
+        ];
+        let mut figures = Figures {
+            hops: vec![Some("r".to_owned()), None, Some("b".to_owned())],
+            labels: vec![labels_of(&said), Vec::new(), labels_of(&said[..1])],
+        };
+        assert_eq!(figures.to_string(), "r (MPLS 16 1048575) → * → b");
+        let json = serde_json::to_value(&figures).expect("it can be written");
+        assert_eq!(json["labels"], serde_json::json!([[16, 1_048_575], [], []]));
+        figures.labels.clear();
+        assert_eq!(figures.to_string(), "r → * → b");
+        let json = serde_json::to_value(&figures).expect("it can be written");
+        assert_eq!(json.get("labels"), None);
     }
 }

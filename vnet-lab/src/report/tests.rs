@@ -51,6 +51,7 @@ fn report() -> Report {
                 ended_ns: 6,
                 figures: Figures::Traceroute(traceroute::Figures {
                     hops: vec![Some("r".to_owned()), None, Some("b".to_owned())],
+                    labels: Vec::new(),
                 }),
             },
         ],

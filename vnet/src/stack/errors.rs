@@ -9,6 +9,7 @@ use crate::base::id::IfId;
 use crate::icmp;
 use crate::ip::Refusal;
 use crate::packet::Cx;
+use crate::packet::header::icmp_ext::{self, IcmpObject};
 use crate::packet::header::{IpProto, zone};
 use crate::transport::datagram::Verdict as SocketVerdict;
 use crate::transport::echo::EchoEvent;
@@ -38,28 +39,33 @@ pub(super) fn hear(
         Refusal::Redirect { gateway } => {
             rcvif.is_some_and(|ifid| s.redirected_v4(cx.now, ifid, said.from, gateway, quoted))
         }
-        Refusal::PacketTooBig { mtu } if quoted.src.is_ipv6() => {
-            narrow_path(s, cx, mtu, said, quoted)
-        }
+        Refusal::PacketTooBig { mtu } => narrow_path(s, cx, mtu, said, quoted),
         _ => tell(s, cx, said, quoted),
     }
 }
 
-/// A path of IPv6 is said to take no more than this. RFC 8201 section 4 and RFC 5927 section 7.2: only of
+/// A path is said to take no more than this. RFC 8201 section 4 and RFC 5927 section 7.2: only of
 /// a packet that can have been sent, and never more than is known already. TCP checks it by its sequence
-/// number; other sockets are not told, because what they send next is cut.
+/// number. Other sockets are told of IPv4; not of IPv6, because what they send next is cut.
 #[cold]
 fn narrow_path(s: &mut Stack, cx: &mut Cx, ip_mtu: u32, said: Said, quoted: &icmp::Quoted) -> bool {
     let known = s.path_to(cx.now, quoted.dst).map_or(0, |path| path.ip_mtu);
     let (is_news, from) = (ip_mtu < known, said.from);
-    let believed = match quoted.proto {
-        IpProto::TCP => tell(s, cx, said, quoted),
-        _ => is_news && s.ip.has_sent_long(quoted.src, quoted.dst) && has_sender(s, quoted),
-    };
-    if believed && is_news {
+    if quoted.proto == IpProto::TCP {
+        let believed = tell(s, cx, said, quoted);
+        if believed && is_news {
+            s.ip.learn_path(cx.now, from, quoted.dst, ip_mtu);
+        }
+        return believed;
+    }
+    let believed = is_news && s.ip.has_sent_long(quoted.src, quoted.dst) && has_sender(s, quoted);
+    if believed {
         s.ip.learn_path(cx.now, from, quoted.dst, ip_mtu);
     }
-    believed
+    match quoted.dst {
+        IpAddr::V4(_) => tell(s, cx, said, quoted),
+        IpAddr::V6(_) => believed,
+    }
 }
 
 /// True when there is somebody who can have sent this, other than TCP.
@@ -106,13 +112,16 @@ pub(super) fn tell(s: &mut Stack, cx: &mut Cx, said: Said, quoted: &icmp::Quoted
                     peer: remote,
                     from: zone::wire_ip(from),
                     path_mtu,
-                    extensions,
+                    extensions: icmp_ext::read(&extensions),
                 };
                 s.udp.on_icmp_error(cx.out, local, told) > 0
             }
             None => false,
         },
-        IpProto::ICMP | IpProto::ICMPV6 => echo_error(s, cx, from, refusal, quoted),
+        IpProto::ICMP | IpProto::ICMPV6 => {
+            let extensions = icmp_ext::read(&extensions);
+            echo_error(s, cx, from, refusal, quoted, extensions)
+        }
         _ => false,
     }
 }
@@ -150,14 +159,24 @@ fn echo_error(
     from: IpAddr,
     refusal: Refusal,
     quoted: &icmp::Quoted,
+    extensions: Vec<IcmpObject>,
 ) -> bool {
     let Some((ident, seq)) = quoted.echo() else {
         return false;
     };
     let from = zone::wire_ip(from);
     let event = match (refusal, icmp::unreachable_code(quoted.dst, refusal)) {
-        (Refusal::HopLimit | Refusal::Reassembly, _) => EchoEvent::TimeExceeded { from, seq },
-        (_, Some(code)) => EchoEvent::Unreachable { from, seq, code },
+        (Refusal::HopLimit | Refusal::Reassembly, _) => EchoEvent::TimeExceeded {
+            from,
+            seq,
+            extensions,
+        },
+        (_, Some(code)) => EchoEvent::Unreachable {
+            from,
+            seq,
+            code,
+            extensions,
+        },
         (_, None) => return false,
     };
     s.echo.input(cx, ident, event) == SocketVerdict::Delivered

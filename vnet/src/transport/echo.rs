@@ -13,6 +13,7 @@ use super::error::SocketError;
 use crate::base::map::Map;
 use crate::base::rng::Rng;
 use crate::base::time::Instant;
+use crate::packet::header::icmp_ext::IcmpObject;
 use crate::packet::{Cx, Out, Payload};
 
 /// The largest payload of an echo request over IPv4.
@@ -39,7 +40,7 @@ pub(crate) struct EchoOut {
 }
 
 /// The outcome of an echo request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EchoEvent {
     /// The reply.
     Reply {
@@ -58,6 +59,8 @@ pub enum EchoEvent {
         from: IpAddr,
         /// The sequence number of the request.
         seq: u16,
+        /// What the router says beside that (RFC 4884).
+        extensions: Vec<IcmpObject>,
     },
     /// The request could not be delivered.
     Unreachable {
@@ -67,11 +70,31 @@ pub enum EchoEvent {
         seq: u16,
         /// The code of the ICMP destination unreachable message.
         code: u8,
+        /// What the router says beside that (RFC 4884).
+        extensions: Vec<IcmpObject>,
     },
 }
 
+impl EchoEvent {
+    /// About how much its extensions hold.
+    fn extension_bytes(&self) -> usize {
+        match self {
+            EchoEvent::Reply { .. } => 0,
+            EchoEvent::TimeExceeded { extensions, .. }
+            | EchoEvent::Unreachable { extensions, .. } => {
+                let len = |object: &IcmpObject| match object {
+                    IcmpObject::Labels(all) => size_of_val(&all[..]),
+                    IcmpObject::Other { data, .. } => data.len(),
+                };
+                let objects = size_of_val(&extensions[..]);
+                objects + extensions.iter().map(len).sum::<usize>()
+            }
+        }
+    }
+}
+
 /// An event and when it came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EchoArrival {
     /// When it came.
     pub at: Instant,
@@ -146,8 +169,9 @@ impl Echo {
     pub(crate) fn input(&mut self, cx: &mut Cx, ident: u16, event: EchoEvent) -> Verdict {
         match self.by_ident.get(&ident) {
             Some(id) => {
+                let len = event.extension_bytes();
                 let arrival = EchoArrival { at: cx.now, event };
-                self.sockets.push(cx.out, *id, arrival, 0)
+                self.sockets.push(cx.out, *id, arrival, len)
             }
             None => Verdict::NoSocket,
         }
@@ -237,12 +261,16 @@ mod tests {
         let event = EchoEvent::TimeExceeded {
             from: ROUTER,
             seq: 3,
+            extensions: Vec::new(),
         };
-        assert_eq!(w.with(|e, cx| e.input(cx, at_a, event)), Verdict::Delivered);
+        assert_eq!(
+            w.with(|e, cx| e.input(cx, at_a, event.clone())),
+            Verdict::Delivered
+        );
         assert!(w.echo.sockets.get(a).unwrap().readiness().readable);
         let arrival = EchoArrival {
             at: Instant::from_nanos(5),
-            event,
+            event: event.clone(),
         };
         let mut recv = |id| w.echo.sockets.recv(id, ReadMode::Consume);
         assert_eq!(recv(a), Ok(arrival));
@@ -279,6 +307,7 @@ mod tests {
                 from: ROUTER,
                 seq,
                 code: 1,
+                extensions: Vec::new(),
             };
             let verdict = w.with(|e, cx| e.input(cx, ident, event));
             full += u32::from(verdict == Verdict::Drop(DropReason::SocketBufferFull));

@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 use slotmap::{Key, new_key_type};
 use smallvec::SmallVec;
@@ -23,6 +22,7 @@ use crate::base::id::IfId;
 use crate::base::map::Map;
 use crate::base::rng::Rng;
 use crate::base::switch::Switch;
+use crate::packet::header::icmp_ext::IcmpObject;
 use crate::packet::{Cx, Out, Payload};
 
 /// The largest payload of a datagram over IPv4.
@@ -123,9 +123,8 @@ pub struct DatagramError {
     pub from: IpAddr,
     /// The largest packet that the next link takes, in bytes, IP header included, where the datagram was too long.
     pub path_mtu: Option<u32>,
-    /// What a router says beside that (RFC 4884): objects, each with its length in two bytes, its class and its type in
-    /// front, such as labels of MPLS (RFC 4950). Empty where it says nothing.
-    pub extensions: Bytes,
+    /// What a router says beside that (RFC 4884). Empty where it says nothing.
+    pub extensions: Vec<IcmpObject>,
 }
 
 /// Errors that wait at one socket; what comes after is only told as the pending error.

@@ -1,7 +1,7 @@
 //! What routers add to ICMP errors beside the packet that they quote (RFC 4884): labels of MPLS (RFC 4950), interfaces
 //! (RFC 5837), and whatever else.
 //!
-//! The objects are handed up as they are; what they mean is for whoever asked to hear them.
+//! Of what the objects mean, only labels are known here; others are handed up as they are.
 
 use bytes::Bytes;
 
@@ -51,6 +51,70 @@ pub(crate) fn objects(packet: &Packet, quote_len: usize) -> Result<Bytes, Header
     Ok(objects)
 }
 
+/// What a router says beside an ICMP error (RFC 4884, section 7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IcmpObject {
+    /// The labels of MPLS with which the packet came to it, the outermost first (RFC 4950).
+    Labels(Vec<MplsLabel>),
+    /// Anything else.
+    Other {
+        /// The class of the object.
+        class: u8,
+        /// Its type in this class (C-Type).
+        kind: u8,
+        /// What it carries.
+        data: Bytes,
+    },
+}
+
+/// An entry of a stack of labels of MPLS (RFC 3032, section 2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MplsLabel {
+    /// The label, 20 bits.
+    pub label: u32,
+    /// The traffic class, 3 bits.
+    pub class: u8,
+    /// Whether it is the innermost.
+    pub is_bottom: bool,
+    /// Its time to live.
+    pub ttl: u8,
+}
+
+/// RFC 4950 section 3: the stack of labels with which a packet came in.
+const LABELS: [u8; 2] = [1, 1];
+
+/// Reads objects, as [`objects`] has found them.
+pub(crate) fn read(objects: &Bytes) -> Vec<IcmpObject> {
+    let mut all = Vec::new();
+    let mut rest = objects.clone();
+    while let Some(&[high, low, class, kind]) = rest.first_chunk() {
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        // It was looked at before.
+        if !(HEADER..=rest.len()).contains(&len) {
+            break;
+        }
+        let data = rest.split_to(len).slice(HEADER..);
+        let (entries, tail) = data.as_chunks::<4>();
+        let is_stack = !entries.is_empty() && tail.is_empty();
+        all.push(match [class, kind] {
+            LABELS if is_stack => IcmpObject::Labels(entries.iter().map(label).collect()),
+            _ => IcmpObject::Other { class, kind, data },
+        });
+    }
+    all
+}
+
+fn label(entry: &[u8; 4]) -> MplsLabel {
+    let bits = u32::from_be_bytes(*entry);
+    MplsLabel {
+        label: bits >> 12,
+        class: (bits >> 9) as u8 & 7,
+        is_bottom: bits >> 8 & 1 == 1,
+        ttl: bits as u8,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,7 +129,7 @@ mod tests {
         [vec![7; quote_len], structure].concat()
     }
 
-    fn read(bytes: &[u8], quote_len: usize) -> Result<Vec<u8>, HeaderError> {
+    fn found(bytes: &[u8], quote_len: usize) -> Result<Vec<u8>, HeaderError> {
         objects(&Packet::incoming(bytes.to_vec()), quote_len).map(|bytes| bytes.to_vec())
     }
 
@@ -76,29 +140,66 @@ mod tests {
     fn what_is_there_is_read_and_what_is_not_is_not() {
         let two = [LABEL, LABEL].concat();
         for objects in [&[][..], &LABEL, &two] {
-            assert_eq!(read(&packet(128, objects), 128), Ok(objects.to_vec()));
+            assert_eq!(found(&packet(128, objects), 128), Ok(objects.to_vec()));
         }
         let bytes = packet(128, &LABEL);
-        assert_eq!(read(&bytes, 0), Ok(vec![]));
+        assert_eq!(found(&bytes, 0), Ok(vec![]));
         // A checksum of zero was not computed.
         let mut unsummed = bytes.clone();
         unsummed[130..132].fill(0);
-        assert_eq!(read(&unsummed, 128), Ok(LABEL.to_vec()));
+        assert_eq!(found(&unsummed, 128), Ok(LABEL.to_vec()));
         for at in [128, 130, 139] {
             let mut wrong = bytes.clone();
             wrong[at] ^= 0x40;
-            assert_eq!(read(&wrong, 128), Ok(vec![]), "{at}");
+            assert_eq!(found(&wrong, 128), Ok(vec![]), "{at}");
         }
-        assert_eq!(read(&packet(124, &LABEL), 124), Ok(vec![]));
-        assert_eq!(read(&bytes, 144), Err(HeaderError::BadLength));
+        assert_eq!(found(&packet(124, &LABEL), 124), Ok(vec![]));
+        assert_eq!(found(&bytes, 144), Err(HeaderError::BadLength));
         for len in [0, 3, 9] {
             let lie = [0, len, 1, 1, 0, 0, 0, 0];
-            assert_eq!(read(&packet(128, &lie), 128), Err(HeaderError::BadLength));
+            assert_eq!(found(&packet(128, &lie), 128), Err(HeaderError::BadLength));
         }
         assert_eq!(
-            read(&packet(128, &LABEL[..3]), 128),
+            found(&packet(128, &LABEL[..3]), 128),
             Err(HeaderError::BadLength)
         );
+    }
+
+    #[test]
+    fn labels_are_read_and_other_objects_are_left_as_they_are() {
+        let outer = MplsLabel {
+            label: 0x12345,
+            class: 0,
+            is_bottom: true,
+            ttl: 1,
+        };
+        assert_eq!(
+            read(&LABEL.to_vec().into()),
+            [IcmpObject::Labels(vec![outer])]
+        );
+        // Two labels, an interface by its number (RFC 5837), and a stack with half a label.
+        let interface = [0, 8, 2, 0x0a, 0, 0, 0, 7];
+        let half = [0, 6, 1, 1, 0, 0];
+        let stack = [0, 12, 1, 1, 0x00, 0x06, 0x4a, 0xff, 0, 0, 0x31, 0];
+        let all = [&stack[..], &interface, &half].concat();
+        let inner = |label, class, is_bottom, ttl| MplsLabel {
+            label,
+            class,
+            is_bottom,
+            ttl,
+        };
+        let other = |class, kind, data: &'static [u8]| IcmpObject::Other {
+            class,
+            kind,
+            data: Bytes::from_static(data),
+        };
+        let expected = [
+            IcmpObject::Labels(vec![inner(100, 5, false, 255), inner(3, 0, true, 0)]),
+            other(2, 10, &[0, 0, 0, 7]),
+            other(1, 1, &[0, 0]),
+        ];
+        assert_eq!(read(&all.into()), expected);
+        assert_eq!(read(&Bytes::new()), []);
     }
 
     proptest! {
@@ -107,9 +208,17 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..300),
             quote_len in 0..320usize,
         ) {
-            if let Ok(objects) = read(&bytes, quote_len) {
+            if let Ok(objects) = found(&bytes, quote_len) {
                 prop_assert!(objects.len() + quote_len <= bytes.len().max(quote_len));
+                let data = |object: &IcmpObject| match object {
+                    IcmpObject::Labels(all) => 4 * all.len(),
+                    IcmpObject::Other { data, .. } => data.len(),
+                };
+                let all = read(&objects.clone().into());
+                let len: usize = all.iter().map(|object| HEADER + data(object)).sum();
+                prop_assert_eq!(len, objects.len());
             }
+            read(&bytes.into());
         }
     }
 }

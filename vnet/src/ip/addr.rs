@@ -290,6 +290,14 @@ impl<F: Family> LocalAddrs<F> {
         (of == bits).then_some((rank, ours))
     }
 
+    /// One of our addresses, with its prefix.
+    pub(crate) fn own(&self, addr: F::Addr) -> Option<&LocalAddr<F>> {
+        let ((_, number), ours) = self.claim(addr)?;
+        let is_it = matches!(ours, Ours::Address(_));
+        let found = self.addrs.first_from(&number, |n| *n < number);
+        found.filter(|_| is_it).map(|(_, own)| own)
+    }
+
     /// True when `addr` is an address of one of our interfaces.
     #[inline]
     pub(crate) fn contains(&self, addr: F::Addr) -> bool {

@@ -17,7 +17,7 @@
 //! | [`versions`] | the versions of IP in one vnet, chosen by the address |
 //! | [`refusal`] | why a packet is not forwarded or delivered |
 //! | [`v4`] | what IPv4 alone does: its header, input, output and fragments |
-//! | [`v6`] | what IPv6 alone does: its headers, input, output and fragments, the choice of a source |
+//! | [`v6`] | what IPv6 alone does: its headers, input, output and fragments, the choice of a source and of a destination |
 //!
 //! Nothing here sends: each function takes a packet and returns a verdict.
 

@@ -247,7 +247,7 @@ fn spelling_after(key: &str, name: &str) -> Option<String> {
     with_small((0..same).rev().find(is_capital)?)
 }
 
-/// The addresses of `host` that were found, in the order in which to try them.
+/// The addresses of `host` that were found, in the order in which to try them (RFC 6724 section 6).
 fn ordered(vnet: &Vnet, host: &str, mut found: Vec<IpAddr>) -> io::Result<Vec<IpAddr>> {
     if found.is_empty() {
         let vnet = vnet.name();
@@ -259,28 +259,10 @@ fn ordered(vnet: &Vnet, host: &str, mut found: Vec<IpAddr>) -> io::Result<Vec<Ip
         ));
     }
     let ordered = vnet.core.with(|stack, _| {
-        found.sort_by_cached_key(|addr| preference(*addr, stack.has_way(*addr)));
+        stack.order_destinations(&mut found);
     });
     ordered.map_err(SocketError::from)?;
     Ok(found)
-}
-
-/// The place of a destination among others: smaller ones are tried first. RFC 6724, section 6: those that cannot be
-/// reached last (rule 1), then by precedence (rule 6, with the table of section 2.1), then as given (rule 10).
-fn preference(addr: IpAddr, has_way: bool) -> (bool, u8) {
-    let precedence = match addr {
-        IpAddr::V4(_) => 35,
-        IpAddr::V6(addr) if addr.is_loopback() => 50,
-        IpAddr::V6(addr) => match addr.segments() {
-            [0, 0, 0, 0, 0, 0xffff, ..] => 35,
-            [0x2002, ..] => 30,
-            [0x2001, 0, ..] => 5,
-            [0xfc00..=0xfdff, ..] => 3,
-            [0, 0, 0, 0, 0, 0, ..] | [0xfec0..=0xfeff, ..] | [0x3ffe, ..] => 1,
-            _ => 40,
-        },
-    };
-    (!has_way, u8::MAX - precedence)
 }
 
 #[cfg(test)]
@@ -292,22 +274,6 @@ mod tests {
 
     fn addr(text: &str) -> IpAddr {
         text.parse().unwrap()
-    }
-
-    #[test]
-    fn destinations_are_ordered_by_rfc_6724() {
-        let order = [
-            "::1",
-            "2001:db8::1",
-            "192.0.2.1",
-            "2002:c000:201::1",
-            "2001::1",
-            "fd00::1",
-        ];
-        let mut shuffled: Vec<IpAddr> = order.iter().rev().map(|text| addr(text)).collect();
-        shuffled.sort_by_key(|addr| preference(*addr, true));
-        assert_eq!(shuffled, order.map(addr));
-        assert!(preference(addr("192.0.2.1"), true) < preference(addr("2001:db8::1"), false));
     }
 
     #[test]

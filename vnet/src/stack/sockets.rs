@@ -10,6 +10,7 @@ use crate::base::id::IfId;
 use crate::base::time::Instant;
 use crate::icmp;
 use crate::ip::state::Forwarding;
+use crate::ip::v6::select::{self, Source};
 use crate::ip::{Outgoing, Way};
 use crate::netif::Netif;
 use crate::netif::table::MAX_GSO;
@@ -247,9 +248,16 @@ impl Stack {
         self.tcp.bind(cx, local, options, reuse)
     }
 
-    /// Whether a connection to `dst` could be tried: there is a route, and an address to come from.
-    pub(crate) fn has_way(&mut self, dst: IpAddr) -> bool {
-        ways::source_for(self, dst).is_ok()
+    /// Puts destinations in the order in which they are tried (RFC 6724 section 6).
+    pub(crate) fn order_destinations(&mut self, all: &mut [IpAddr]) {
+        all.sort_by_cached_key(|dst| select::preference(*dst, self.source_to(*dst)));
+    }
+
+    /// From where a connection to `dst` would come: `None` where there is no route, or no address to come from.
+    fn source_to(&mut self, dst: IpAddr) -> Option<Source> {
+        let way = ways::way(self, dst).ok()?;
+        let addr = self.ip.source_for(dst, &way)?;
+        Some(self.ip.source(addr))
     }
 
     /// What a path to `dst` can carry, as far as this vnet knows.

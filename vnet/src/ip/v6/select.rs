@@ -1,10 +1,11 @@
-//! From which address of ours a packet is sent (RFC 6724 section 5).
+//! From which address of ours a packet is sent (RFC 6724 section 5), and which of several destinations is tried first
+//! (section 6). Of the latter, addresses of IPv4 are mapped ones.
 //!
-//! Candidates are the addresses of the outgoing interface and, as routers may, those of others that mean
+//! Candidates for the first are the addresses of the outgoing interface and, as routers may, those of others that mean
 //! something there. Rule 4 is about a kind of address that a vnet does not have.
 
 use std::cmp::Reverse;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::base::id::IfId;
 use crate::base::switch::Switch;
@@ -70,8 +71,86 @@ pub(crate) fn source(
     best.map(LocalAddr::addr)
 }
 
+/// An address of ours from which a packet to some destination is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// The address.
+    pub addr: IpAddr,
+    /// How long the prefix of its link is.
+    pub prefix_len: u8,
+    /// Whether it is preferred.
+    pub derived: Option<Derived>,
+}
+
+/// The place of a destination among others, of which smaller ones are tried first (section 6), with the address that it is
+/// sent to from, if there is a way and an address. Equal ones are left as they were given (rule 10).
+///
+/// Rule 4 is about addresses at home and rule 7 about tunnels: a vnet has neither. Rule 9 compares only addresses of one
+/// family; those of IPv4 alone have their precedence (rule 6), so that it comes to no others.
+pub(crate) fn preference(dst: IpAddr, source: Option<Source>) -> impl Ord {
+    let to = mapped(dst);
+    let Some(source) = source else {
+        // Rule 1.
+        return (true, [true; 3], Reverse(precedence(to)), 0, Reverse(0));
+    };
+    let from = mapped(source.addr);
+    let mapped_bits = match source.addr {
+        IpAddr::V4(_) => 96,
+        IpAddr::V6(_) => 0,
+    };
+    let prefix_len = match source.derived {
+        Some(_) => 64,
+        None => source.prefix_len + mapped_bits,
+    };
+    let avoided = [
+        // Rule 2.
+        scope(from) != scope(to),
+        // Rule 3.
+        source.derived == Some(Derived::Deprecated),
+        // Rule 5.
+        label(from) != label(to),
+    ];
+    (
+        false,
+        avoided,
+        // Rule 6.
+        Reverse(precedence(to)),
+        // Rule 8.
+        scope(to),
+        // Rule 9.
+        Reverse(common(from, to).min(prefix_len)),
+    )
+}
+
+fn mapped(addr: IpAddr) -> Ipv6Addr {
+    match addr {
+        IpAddr::V4(addr) => addr.to_ipv6_mapped(),
+        IpAddr::V6(addr) => addr,
+    }
+}
+
+/// The precedences of the default policy table (section 2.1).
+fn precedence(addr: Ipv6Addr) -> u8 {
+    match addr.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 1] => 50,
+        [0, 0, 0, 0, 0, 0xffff, ..] => 35,
+        [0x2002, ..] => 30,
+        [0x2001, 0, ..] => 5,
+        [0xfc00..=0xfdff, ..] => 3,
+        [0, 0, 0, 0, 0, 0, ..] | [0xfec0..=0xfeff, ..] | [0x3ffe, ..] => 1,
+        _ => 40,
+    }
+}
+
 /// Section 3.1, in the numbers of multicast scopes (RFC 4291 section 2.7).
 fn scope(addr: Ipv6Addr) -> u8 {
+    // Section 3.2.
+    if let Some(addr) = addr.to_ipv4_mapped() {
+        return match addr.is_link_local() || addr.is_loopback() {
+            true => 2,
+            false => 14,
+        };
+    }
     match V6::kind(addr) {
         Kind::Multicast => addr.octets()[1] & 0xf,
         Kind::Loopback | Kind::LinkLocal => 2,
@@ -105,6 +184,7 @@ fn label(addr: Ipv6Addr) -> u8 {
 mod tests {
     use super::*;
     use crate::ip::testing::interfaces;
+    use ipnet::{IpNet, Ipv4Net};
 
     fn chosen(dst: &str, addresses: &[(usize, &str)]) -> String {
         chosen_with(Switch::On, dst, addresses)
@@ -201,6 +281,107 @@ mod tests {
             let addresses: Vec<_> = addresses.iter().map(|net| (0, *net)).collect();
             assert_eq!(chosen(dst, &addresses), expected, "{dst}");
         }
+    }
+
+    /// The destinations in the order in which they are tried, where these are our addresses, on one link.
+    fn tried(destinations: &[&str], addresses: &[&str]) -> Vec<String> {
+        let [ifid, _] = interfaces();
+        let mut addrs = LocalAddrs::<V6>::default();
+        let mut v4: Vec<Ipv4Net> = Vec::new();
+        for net in addresses {
+            match net.parse() {
+                Ok(IpNet::V4(net)) => v4.push(net),
+                Ok(IpNet::V6(net)) => addrs.add(ifid, net).expect("it is new"),
+                Err(_) => panic!("{net}"),
+            }
+        }
+        let derived = |a: &LocalAddr<V6>| {
+            let is_deprecated = a.addr().segments()[7] == 0xdead;
+            is_deprecated.then_some(Derived::Deprecated)
+        };
+        let source_of = |dst: IpAddr| match dst {
+            IpAddr::V4(_) => v4.first().map(|net| Source {
+                addr: net.addr().into(),
+                prefix_len: net.prefix_len(),
+                derived: None,
+            }),
+            IpAddr::V6(dst) => {
+                let addr = source(&addrs, derived, Switch::On, dst, ifid)?;
+                let own = addrs.iter().find(|a| a.addr() == addr)?;
+                Some(Source {
+                    addr: addr.into(),
+                    prefix_len: own.net.prefix_len(),
+                    derived: derived(own),
+                })
+            }
+        };
+        let all = destinations
+            .iter()
+            .map(|dst| dst.parse().expect("an address"));
+        let mut all: Vec<IpAddr> = all.collect();
+        all.sort_by_cached_key(|dst| preference(*dst, source_of(*dst)));
+        all.iter().map(ToString::to_string).collect()
+    }
+
+    /// RFC 6724 section 10.2, but for the example about addresses at home; each in both orders.
+    #[test]
+    fn the_examples_of_rfc_6724_for_destinations() {
+        for (why, expected, addresses) in [
+            (
+                "matching scope",
+                ["2001:db8:1::1", "198.51.100.121"],
+                &["2001:db8:1::2/64", "fe80::1/64", "169.254.13.78/16"][..],
+            ),
+            (
+                "matching scope",
+                ["198.51.100.121", "2001:db8:1::1"],
+                &["fe80::1/64", "198.51.100.117/24"],
+            ),
+            (
+                "higher precedence",
+                ["2001:db8:1::1", "10.1.2.3"],
+                &["2001:db8:1::2/64", "fe80::1/64", "10.1.2.4/24"],
+            ),
+            (
+                "smaller scope",
+                ["fe80::1", "2001:db8:1::1"],
+                &["2001:db8:1::2/64", "fe80::2/64"],
+            ),
+            (
+                "deprecated",
+                ["2001:db8:1::1", "fe80::1"],
+                &["2001:db8:1::2/64", "fe80::dead/64"],
+            ),
+            (
+                "longest matching prefix",
+                ["2001:db8:1::1", "2001:db8:3ffe::1"],
+                &["2001:db8:1::2/64", "2001:db8:3f44::2/64", "fe80::2/64"],
+            ),
+            (
+                "matching label",
+                ["2002:c633:6401::1", "2001:db8:1::1"],
+                &["2002:c633:6401::2/64", "fe80::2/64"],
+            ),
+            (
+                "higher precedence",
+                ["2001:db8:1::1", "2002:c633:6401::1"],
+                &["2002:c633:6401::2/64", "2001:db8:1::2/64", "fe80::2/64"],
+            ),
+        ] {
+            let [first, second] = expected;
+            for given in [[first, second], [second, first]] {
+                assert_eq!(tried(&given, addresses), expected, "{why}");
+            }
+        }
+        // Of those that cannot be reached and of equals, as given.
+        for given in [["192.0.2.9", "192.0.2.8"], ["2001:db8::9", "2001:db8::8"]] {
+            assert_eq!(tried(&given, &[]), given);
+            assert_eq!(tried(&given, &["10.0.0.1/8", "2001:db8:9::1/64"]), given);
+        }
+        // What is like behind the prefix of a link says nothing.
+        let near = ["10.0.0.254", "192.0.2.9", "10.0.0.2"];
+        let expected = ["10.0.0.254", "10.0.0.2", "192.0.2.9"];
+        assert_eq!(tried(&near, &["10.0.0.1/24"]), expected);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use ipnet::IpNet;
 
 use super::Ip;
 use crate::base::id::IfId;
+use crate::ip::family::{Family, V4, V6};
+use crate::ip::v6::select::Source;
 
 impl Ip {
     /// Takes the route to the prefix of an address away, when no other address of the interface lies in it: a prefix
@@ -64,6 +66,26 @@ impl Ip {
         let all = used.chain(held.filter(IpAddr::is_ipv4));
         let own = self.link_local.of(ifid).map(IpAddr::from);
         all.filter(move |addr| Some(*addr) != own)
+    }
+
+    /// What is known of an address of ours that is a source.
+    pub(crate) fn source(&self, addr: IpAddr) -> Source {
+        let (prefix_len, derived) = match addr {
+            IpAddr::V4(addr) => {
+                let own = self.v4.addrs.own(addr);
+                (own.map_or(V4::BITS, |own| V4::prefix_len(own.net)), None)
+            }
+            IpAddr::V6(addr) => {
+                let own = self.v6.addrs.own(addr);
+                let derived = own.and_then(|own| self.autoconf.derived(own.ifid, addr));
+                (own.map_or(V6::BITS, |own| V6::prefix_len(own.net)), derived)
+            }
+        };
+        Source {
+            addr,
+            prefix_len,
+            derived,
+        }
     }
 
     /// To be called when deadlines have come or gone.

@@ -13,6 +13,7 @@
 //! | [`forward`] | what a router does between input and output |
 //! | [`reassembly`] | the reassembly of fragments |
 //! | [`multicast`] | the groups that are listened to |
+//! | [`paths`] | what paths take that are narrower than our own links |
 //! | [`redirected`] | better first hops that routers have named |
 //! | [`versions`] | the versions of IP in one vnet, chosen by the address |
 //! | [`refusal`] | why a packet is not forwarded or delivered |
@@ -29,6 +30,7 @@ mod flat;
 pub(crate) mod forward;
 pub(crate) mod input;
 pub(crate) mod multicast;
+mod paths;
 pub(crate) mod reassembly;
 pub(crate) mod redirected;
 pub(crate) mod refusal;

@@ -3,6 +3,7 @@
 //! What is asked here about an address is answered by the version that it is of.
 
 mod own;
+mod path;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,6 +14,7 @@ use super::addr::{self, AddrError, LocalAddr};
 use super::dad::Dad;
 use super::family::{Family, V4, V6};
 use super::fib::{self, FibError, NextHop, Origin, RouteKind};
+use super::paths::Paths;
 use super::redirected::{Redirected, Routes};
 use super::route::{OneRoute, Route};
 use super::state::{AddressError, Forwarding, IpState, Tunables};
@@ -21,7 +23,6 @@ use super::v4::link_local::LinkLocal;
 use super::v6::anycast::Anycast;
 use super::v6::autoconf::Autoconf;
 use super::v6::idents::Idents;
-use super::v6::paths::Paths;
 use super::{Refusal, reassembly, v4, v6};
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
@@ -37,8 +38,10 @@ pub(crate) struct Ip {
     pub v4: IpState<V4>,
     /// IPv6.
     pub v6: IpState<V6>,
-    /// What paths of IPv6 take that are narrower than our links.
-    paths: Paths,
+    /// What paths of IPv4 take that are narrower than our links.
+    paths_v4: Paths<V4>,
+    /// The same of IPv6.
+    paths: Paths<V6>,
     /// Identifications of the fragments of IPv6.
     idents: Idents,
     /// Addresses that somebody else may have.
@@ -183,6 +186,7 @@ impl Ip {
             max_routes: v4.fib.max_routes(),
             v4,
             v6: IpState::new(&mut apart),
+            paths_v4: Paths::default(),
             paths: Paths::default(),
             idents: Idents::new(apart.u64()),
             autoconf: Autoconf::new(apart.u64()),
@@ -477,32 +481,6 @@ impl Ip {
         }
     }
 
-    /// What the path to `dst` takes, of what our own link takes.
-    pub(crate) fn path_mtu(&self, now: Instant, dst: IpAddr, ip_mtu: u32) -> u32 {
-        match dst {
-            IpAddr::V4(_) => ip_mtu,
-            IpAddr::V6(dst) => ip_mtu.min(self.paths.ip_mtu(now, dst).unwrap_or(u32::MAX)),
-        }
-    }
-
-    /// True when a packet of ours, and not of TCP's, has gone from `src` to `dst` lately that was longer than
-    /// what every path takes.
-    pub(crate) fn has_sent_long(&self, src: IpAddr, dst: IpAddr) -> bool {
-        match (src, dst) {
-            (IpAddr::V6(src), IpAddr::V6(dst)) => {
-                self.v6.addrs.contains(src) && self.paths.has_sent(dst)
-            }
-            _ => false,
-        }
-    }
-
-    /// Notes what `by`, on the way, has said of the path to `dst`, which the caller believes.
-    pub(crate) fn learn_path(&mut self, now: Instant, by: IpAddr, dst: IpAddr, ip_mtu: u32) {
-        if let (IpAddr::V6(by), IpAddr::V6(dst)) = (by, dst) {
-            self.paths.learn(now, by, dst, ip_mtu);
-        }
-    }
-
     /// Sees to it that a packet to `dst`, at its IP header, fits a link that takes IP packets of up to
     /// `ip_mtu` bytes. Of a packet that stands for several segments, each segment must fit.
     pub(crate) fn fit(&mut self, dst: IpAddr, mut packet: Packet, ip_mtu: usize) -> Fit {
@@ -647,6 +625,7 @@ impl Ip {
         let Ip {
             v4,
             v6,
+            paths_v4,
             paths,
             idents,
             dad,
@@ -665,6 +644,7 @@ impl Ip {
         } = self;
         v4.teardown(stats);
         v6.teardown(stats);
+        paths_v4.reset();
         paths.reset();
         idents.reset();
         dad.reset();

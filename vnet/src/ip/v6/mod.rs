@@ -10,7 +10,6 @@
 //! | [`names`] | the DNS servers and domains that routers name |
 //! | [`router`] | what a router is told to say on a link |
 //! | [`select`] | from which address of ours a packet is sent |
-//! | [`paths`] | what paths take that are narrower than our own links |
 //!
 //! Inside a vnet, link-local addresses have the number of their interface in them: see
 //! [`zone`](crate::packet::header::zone).
@@ -22,7 +21,6 @@ pub(crate) mod idents;
 pub(crate) mod input;
 pub(crate) mod names;
 pub(crate) mod output;
-pub(crate) mod paths;
 pub(crate) mod router;
 pub(crate) mod select;
 pub(crate) mod temporary;

@@ -1,7 +1,7 @@
-//! What paths take that are narrower than our own links (RFC 8201).
+//! What paths take that are narrower than our own links (RFC 1191, RFC 8201).
 //!
-//! Only the source cuts IPv6 packets, so it has to know. TCP remembers for each connection what it was
-//! told; this is for all others, and for connections to come.
+//! Only the source cuts IPv6 packets, and those of IPv4 that say so, so it has to know. TCP remembers for each connection
+//! what it was told; this is for all others, and for connections to come.
 //!
 //! Anybody can claim that a path is narrow. A claim is believed only about a destination to which a packet
 //! went that was long enough to be refused (RFC 8201 section 4, RFC 5927 section 7.2); whose packet it was
@@ -10,40 +10,51 @@
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
+use super::family::{Family, V6};
 use crate::base::time::{Duration, Instant};
 use crate::packet::header::zone;
 
-/// The paths of one vnet. Empty, it holds no memory.
-#[derive(Debug, Default)]
-pub(crate) struct Paths {
-    narrow: BTreeMap<Ipv6Addr, Narrow>,
+/// The paths of one vnet in one family. Empty, it holds no memory.
+#[derive(Debug)]
+pub(crate) struct Paths<F: Family> {
+    narrow: BTreeMap<F::Addr, Narrow<F>>,
     /// Where long packets went lately: a few in each bucket, the latest first.
-    long: Vec<[Ipv6Addr; BUCKET]>,
+    long: Vec<[F::Addr; BUCKET]>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Narrow {
+struct Narrow<F: Family> {
     ip_mtu: u32,
     since: Instant,
     /// Who said so.
-    by: Ipv6Addr,
+    by: F::Addr,
+}
+
+impl<F: Family> Default for Paths<F> {
+    /// Nothing is known.
+    fn default() -> Paths<F> {
+        Paths {
+            narrow: BTreeMap::new(),
+            long: Vec::new(),
+        }
+    }
 }
 
 /// Paths that are remembered.
 const MAX_PATHS: usize = 256;
 /// Paths that are remembered on the word of one.
 const MAX_PATHS_BY_ONE: usize = 64;
-/// RFC 8201 section 4: after ten minutes it is tried again whether more passes.
+/// RFC 1191 section 6.3, RFC 8201 section 4: after ten minutes it is tried again whether more passes.
 const LIFETIME: Duration = Duration::from_secs(600);
 /// Buckets of destinations of long packets, a power of two.
 const BUCKETS: usize = 64;
 /// Destinations in each.
 const BUCKET: usize = 4;
 
-impl Paths {
-    /// Notes what the path to `dst` takes, as said by `by`. RFC 8201 section 4: never more than it was
+impl<F: Family> Paths<F> {
+    /// Notes what the path to `dst` takes, as said by `by`. RFC 1191 section 3, RFC 8201 section 4: never more than it was
     /// known to. Who has said much gives up what it said first, and then the oldest makes room.
-    pub(crate) fn learn(&mut self, now: Instant, by: Ipv6Addr, dst: Ipv6Addr, ip_mtu: u32) {
+    pub(crate) fn learn(&mut self, now: Instant, by: F::Addr, dst: F::Addr, ip_mtu: u32) {
         let known = self.ip_mtu(now, dst);
         if known.is_some_and(|known| known <= ip_mtu) {
             return;
@@ -59,7 +70,7 @@ impl Paths {
     }
 
     /// Forgets the oldest of these paths if there are `limit` of them.
-    fn make_room(&mut self, limit: usize, is_one: impl Fn(&Narrow) -> bool) {
+    fn make_room(&mut self, limit: usize, is_one: impl Fn(&Narrow<F>) -> bool) {
         let these = || self.narrow.iter().filter(|(_, path)| is_one(path));
         if these().count() >= limit
             && let Some((oldest, _)) = these().min_by_key(|(_, path)| path.since)
@@ -71,17 +82,17 @@ impl Paths {
 
     /// What the path to `dst` takes, if that is known to be less than our link.
     #[inline]
-    pub(crate) fn ip_mtu(&self, now: Instant, dst: Ipv6Addr) -> Option<u32> {
+    pub(crate) fn ip_mtu(&self, now: Instant, dst: F::Addr) -> Option<u32> {
         let path = self.narrow.get(&dst)?;
         (!path.is_over(now)).then_some(path.ip_mtu)
     }
 
     /// The same for a packet that is longer than what every path takes. It is noted that it goes there.
-    pub(crate) fn send(&mut self, now: Instant, dst: Ipv6Addr) -> Option<u32> {
+    pub(crate) fn send(&mut self, now: Instant, dst: F::Addr) -> Option<u32> {
         if self.long.is_empty() {
-            self.long = vec![[Ipv6Addr::UNSPECIFIED; BUCKET]; BUCKETS];
+            self.long = vec![[F::UNSPECIFIED; BUCKET]; BUCKETS];
         }
-        let bucket = &mut self.long[bucket(dst)];
+        let bucket = &mut self.long[bucket::<F>(dst)];
         if bucket[0] != dst {
             let at = bucket.iter().position(|other| *other == dst);
             bucket[..=at.unwrap_or(BUCKET - 1)].rotate_right(1);
@@ -91,18 +102,9 @@ impl Paths {
     }
 
     /// True when such a packet went to `dst` lately.
-    pub(crate) fn has_sent(&self, dst: Ipv6Addr) -> bool {
-        let bucket = self.long.get(bucket(dst));
+    pub(crate) fn has_sent(&self, dst: F::Addr) -> bool {
+        let bucket = self.long.get(bucket::<F>(dst));
         bucket.is_some_and(|bucket| bucket.contains(&dst))
-    }
-
-    /// Forgets what is on the link of this number.
-    pub(crate) fn forget_link(&mut self, number: u16) {
-        let is_there = |dst: Ipv6Addr| zone::is_scoped(dst) && zone::split(dst).1 == number;
-        self.narrow.retain(|dst, _| !is_there(*dst));
-        for dst in self.long.iter_mut().flatten().filter(|dst| is_there(**dst)) {
-            *dst = Ipv6Addr::UNSPECIFIED;
-        }
     }
 
     /// Forgets everything.
@@ -111,7 +113,18 @@ impl Paths {
     }
 }
 
-impl Narrow {
+impl Paths<V6> {
+    /// Forgets what is on the link of this number.
+    pub(crate) fn forget_link(&mut self, number: u16) {
+        let is_there = |dst: Ipv6Addr| zone::is_scoped(dst) && zone::split(dst).1 == number;
+        self.narrow.retain(|dst, _| !is_there(*dst));
+        for dst in self.long.iter_mut().flatten().filter(|dst| is_there(**dst)) {
+            *dst = Ipv6Addr::UNSPECIFIED;
+        }
+    }
+}
+
+impl<F: Family> Narrow<F> {
     fn is_over(&self, now: Instant) -> bool {
         now.since(self.since) >= LIFETIME
     }
@@ -119,10 +132,8 @@ impl Narrow {
 
 /// The bucket of a destination. Whoever chooses destinations that share one gains nothing but that claims
 /// about them are not believed.
-fn bucket(dst: Ipv6Addr) -> usize {
-    let bits = u128::from(dst);
-    let folded = (bits >> 64) as u64 ^ bits as u64;
-    (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % BUCKETS
+fn bucket<F: Family>(dst: F::Addr) -> usize {
+    F::mix(dst) as usize / (1 << (32 - BUCKETS.ilog2()))
 }
 
 #[cfg(test)]
@@ -140,7 +151,7 @@ mod tests {
     #[test]
     fn what_is_known_is_forgotten_and_bounded() {
         let router = ip(1 << 100);
-        let mut paths = Paths::default();
+        let mut paths = Paths::<V6>::default();
         paths.learn(at(0), router, ip(1), 1400);
         paths.learn(at(1), router, ip(1), 1450);
         assert_eq!(paths.ip_mtu(at(1), ip(1)), Some(1400));
@@ -157,7 +168,7 @@ mod tests {
         paths.learn(at(604), ip(9 << 100), ip(1000), 1300);
         assert_eq!(paths.ip_mtu(at(603), ip(1)), None);
         assert_eq!(paths.narrow.len(), MAX_PATHS);
-        let mut paths = Paths::default();
+        let mut paths = Paths::<V6>::default();
         paths.learn(at(0), router, ip(1), 1400);
         for n in 2..=1000 {
             paths.learn(at(1), ip(7 << 100), ip(n), 1300);
@@ -172,7 +183,7 @@ mod tests {
 
     #[test]
     fn where_long_packets_went_is_known_for_a_while() {
-        let mut paths = Paths::default();
+        let mut paths = Paths::<V6>::default();
         assert!(!paths.has_sent(ip(1)) && !paths.has_sent(Ipv6Addr::UNSPECIFIED));
         for n in 1..=100u128 {
             assert_eq!(paths.send(at(0), ip(n)), None);

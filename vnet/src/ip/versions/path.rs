@@ -1,0 +1,43 @@
+//! What paths take, of either version.
+
+use std::net::IpAddr;
+
+use super::Ip;
+use crate::base::time::Instant;
+
+/// What is remembered of a path of IPv4 at least: to go below what every host takes in, in fragments if need be, is in
+/// nobody's interest but an attacker's, and routers may cut packets that are no longer (RFC 791 section 3.1).
+const MIN_MTU_V4: u32 = 576;
+
+impl Ip {
+    /// What the path to `dst` takes, of what our own link takes.
+    pub(crate) fn path_mtu(&self, now: Instant, dst: IpAddr, ip_mtu: u32) -> u32 {
+        let known = match dst {
+            IpAddr::V4(dst) => self.paths_v4.ip_mtu(now, dst),
+            IpAddr::V6(dst) => self.paths.ip_mtu(now, dst),
+        };
+        ip_mtu.min(known.unwrap_or(u32::MAX))
+    }
+
+    /// True when a packet of ours, and not of TCP's, has gone from `src` to `dst` lately that was longer than
+    /// what every path takes, and could not be cut on its way.
+    pub(crate) fn has_sent_long(&self, src: IpAddr, dst: IpAddr) -> bool {
+        let was_there = match dst {
+            IpAddr::V4(dst) => self.paths_v4.has_sent(dst),
+            IpAddr::V6(dst) => self.paths.has_sent(dst),
+        };
+        was_there && self.contains(src)
+    }
+
+    /// Notes what `by`, on the way, has said of the path to `dst`, which the caller believes.
+    pub(crate) fn learn_path(&mut self, now: Instant, by: IpAddr, dst: IpAddr, ip_mtu: u32) {
+        match (by, dst) {
+            (IpAddr::V4(by), IpAddr::V4(dst)) => {
+                let ip_mtu = ip_mtu.max(MIN_MTU_V4);
+                self.paths_v4.learn(now, by, dst, ip_mtu);
+            }
+            (IpAddr::V6(by), IpAddr::V6(dst)) => self.paths.learn(now, by, dst, ip_mtu),
+            _ => {}
+        }
+    }
+}

@@ -3,8 +3,8 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use vnet::net::EchoSocket;
-use vnet::{DropReason, MacAddr, OwnedVnet, Port, System};
+use vnet::net::{EchoSocket, UdpSocket};
+use vnet::{DropReason, Forwarding, MacAddr, OwnedVnet, Port, System};
 use vnet_tests::accounts::assert_conserved;
 use vnet_tests::frames::{Ip6, ethernet};
 
@@ -128,6 +128,64 @@ fn who_asks_is_told_of_the_groups_of_addresses() -> Result {
     assert_eq!(one(3, &told(&port)), 2);
     assert_conserved(&host);
     assert!(host.destroy().leaked.is_zero());
+    Ok(())
+}
+
+/// RFC 3810 section 6: of all groups but that of all nodes, and so of that of routers, while this is one.
+#[test]
+fn a_router_is_in_the_group_of_routers_and_says_so_to_who_asks() -> Result {
+    let system = System::virtual_time(1);
+    let (host, port) = host(&system)?;
+    let routers: Ipv6Addr = "ff02::2".parse()?;
+    host.set_forwarding(Forwarding::Enabled)?;
+    // As with the groups of addresses, nothing is said where nobody asks.
+    pass(&host, 5000)?;
+    assert!(told(&port).is_empty());
+    ask(&port, ROUTER, 1, None, &V2)?;
+    pass(&host, 1100)?;
+    let said = |kind: u8, all: &[Told]| {
+        let all = all.iter().flat_map(|(.., message)| records(message));
+        all.filter(|one| *one == (kind, routers)).count()
+    };
+    assert_eq!(said(2, &told(&port)), 1);
+    let groups = || -> Result<Vec<_>> { Ok(host.inspect()?.interfaces.remove(1).groups) };
+    assert!(groups()?.is_empty());
+    host.set_forwarding(Forwarding::Disabled)?;
+    pass(&host, 3000)?;
+    assert_eq!(said(3, &told(&port)), 2);
+    // What is sent there is for routers alone.
+    let to = Ip6 {
+        hop_limit: 255,
+        ..Ip6::new("2001:db8::9".parse()?, routers)
+    };
+    let mut ignored = Vec::new();
+    for forwarding in [Forwarding::Enabled, Forwarding::Disabled] {
+        host.set_forwarding(forwarding)?;
+        let before = host.stats()?.rx_drops(DropReason::NotForUs);
+        let solicitation = to.icmp(133, 0, &[0; 4]);
+        let mac = [0x33, 0x33, 0, 0, 0, 2];
+        port.send(ethernet(mac, [2, 0, 0, 0, 0, 9], 0x86dd, &solicitation))?;
+        pass(&host, 1)?;
+        ignored.push(host.stats()?.rx_drops(DropReason::NotForUs) - before);
+    }
+    assert_eq!(ignored, [0, 1]);
+    // One that is made later as well, and one that a socket is in besides is told of at once.
+    host.set_forwarding(Forwarding::Enabled)?;
+    let second = host.port("eth1", None)?;
+    host.add_address("eth1", "2001:db8:1::7/64".parse()?)?;
+    pass(&host, 3000)?;
+    assert!(told(&second).is_empty());
+    ask(&second, ROUTER, 1, Some(routers), &V2)?;
+    pass(&host, 1100)?;
+    assert_eq!(said(2, &told(&second)), 1);
+    host.set_forwarding(Forwarding::Disabled)?;
+    let third = host.port("eth2", None)?;
+    host.add_address("eth2", "2001:db8:2::7/64".parse()?)?;
+    let socket = UdpSocket::bind_in(&host, "[::]:9")?;
+    socket.join_multicast_v6(&routers, 4)?;
+    pass(&host, 3000)?;
+    assert_eq!(said(4, &told(&third)), 2);
+    assert_conserved(&host);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::time::Duration;
 
 use vnet::net::UdpSocket;
-use vnet::{DropReason, NextHop, OwnedVnet, Port, SocketError, System, Vnet};
+use vnet::{DropReason, Forwarding, NextHop, OwnedVnet, Port, SocketError, System, Vnet};
 use vnet_tests::accounts::assert_conserved;
 use vnet_tests::frames::{IPV4, Ip4, checksum, ethernet};
 use vnet_tests::judge;
@@ -460,6 +460,25 @@ fn changes_are_told_twice_and_questions_are_answered() {
             (V3_ROUTERS, &[0x22, 0, 0, 0, 0, 2][..])
         );
     }
+    assert_conserved(&link.vnet);
+    judge::judge();
+}
+
+/// RFC 1812 section 4.3.3.10 and RFC 9776 section 6: a router is in the group of routers, of which who asks is told.
+#[test]
+fn a_router_is_in_the_group_of_routers() {
+    let link = Link::new();
+    let routers = Ipv4Addr::new(224, 0, 0, 2);
+    link.vnet.set_forwarding(Forwarding::Enabled).unwrap();
+    assert_eq!(link.said(10), []);
+    link.hears(1, ALL, query(20, ANY, &[2, 125, 0, 0]));
+    assert_eq!(link.said(3), [report(2, routers, &[])]);
+    assert_eq!(link.joined(), [] as [IpAddr; 0]);
+    link.vnet.set_forwarding(Forwarding::Disabled).unwrap();
+    assert_eq!(
+        link.said(10),
+        [report(3, routers, &[]), report(3, routers, &[])]
+    );
     assert_conserved(&link.vnet);
     judge::judge();
 }

@@ -187,10 +187,11 @@ impl Vnet {
             stack.admit_interface(name)?;
             let seed = cx.rng.split(FDB_STREAM).u64();
             let bridges = &mut stack.bridges;
-            stack.ifs.insert(name, |id| {
+            let id = stack.ifs.insert(name, |id| {
                 let bridge = bridges.create(cx.now, id, mac, seed);
                 Netif::new(id, name, Kind::Bridge(bridge), mac)
             })?;
+            stack.appeared(id);
             let interface = name.to_owned();
             Ok(Op::Interface(interface, IfOp::Bridge {}))
         })

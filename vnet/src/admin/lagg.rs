@@ -112,11 +112,12 @@ impl Vnet {
             stack.admit_interface(name)?;
             let seed = cx.rng.split(HASH_STREAM).u64();
             let key = stack.ifs.next_place() as u16;
-            stack.ifs.insert(name, |id| {
+            let id = stack.ifs.insert(name, |id| {
                 // IEEE 802.1AX-2020, clause 6.3.5: zero is no key.
                 let lagg = Lagg::new(config, mac, key.max(1), seed);
                 Netif::new(id, name, Kind::Lagg(Box::new(lagg)), mac)
             })?;
+            stack.appeared(id);
             Ok(Op::Interface(name.to_owned(), IfOp::Lagg { config }))
         })
     }

@@ -35,6 +35,8 @@ pub(crate) trait Family: sealed::Sealed + Copy + Debug + Eq + Hash + 'static {
     const BROADCAST: Option<Self::Addr>;
     /// The group of which every host on a link is a member, always.
     const ALL_NODES: Self::Addr;
+    /// The group of the routers on a link.
+    const ALL_ROUTERS: Self::Addr;
     /// Bits of a key.
     const KEY_BITS: u8;
     /// Bytes of payload in the longest packet, fragments put together.
@@ -84,6 +86,7 @@ impl Family for V4 {
     const BROADCAST: Option<Ipv4Addr> = Some(Ipv4Addr::BROADCAST);
     // RFC 1112 section 7.2.
     const ALL_NODES: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
+    const ALL_ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 2);
     const KEY_BITS: u8 = 32;
     const MAX_PAYLOAD: usize = 65_515;
 
@@ -181,6 +184,7 @@ impl Family for V6 {
     const UNSPECIFIED: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
     const BROADCAST: Option<Ipv6Addr> = None;
     const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
     // The other half is the identifier of an interface (RFC 4291 section 2.5.1).
     const KEY_BITS: u8 = 64;
     const MAX_PAYLOAD: usize = 65_535;

@@ -12,8 +12,9 @@
 //! merged, and every change of that is told to the [`Host`], which decides what is sent. Its messages in bytes are
 //! the business of each family.
 //!
-//! The groups of those who may have an address are told of where somebody asks for groups. Where nobody ever has, no
-//! router or switch keeps account of groups, and every node would tell of each of its addresses in vain.
+//! The groups that the vnet is in because of what it is, those of its addresses and that of routers, are told of where
+//! somebody asks for groups. Where nobody ever has, no router or switch keeps account of groups, and every node would tell
+//! of each of its addresses in vain.
 //!
 //! Groups are as they are on a wire: without the number of a link, which the interface says.
 
@@ -256,13 +257,15 @@ impl<F: Family> Groups<F> {
         let key = (ifid, group);
         let mut members = self.joined.remove(&key).unwrap_or_else(Members::none);
         let before = members.wanted().into_owned();
+        let mut is_chosen = members.listeners.is_some();
         let changed = change(&mut members);
         members.merge();
+        is_chosen |= members.listeners.is_some();
         let after = members.wanted().into_owned();
         if !after.is_none() {
             self.joined.insert(key, members);
         }
-        if before != after && self.tells(group, ifid) {
+        if before != after && self.tells(group, ifid, is_chosen) {
             self.host().changed(ifid, group, &before, &after);
         }
         changed
@@ -313,23 +316,32 @@ impl<F: Family> Groups<F> {
         on.map(|((_, group), members)| (*group, members.wanted()))
     }
 
+    /// The groups that listeners have joined on an interface, in order.
+    pub(crate) fn chosen_on(&self, ifid: IfId) -> impl Iterator<Item = F::Addr> {
+        let from = self.joined.from((ifid, F::UNSPECIFIED));
+        let on = from.take_while(move |((on, _), _)| *on == ifid);
+        let chosen = on.filter(|(_, members)| members.listeners.is_some());
+        chosen.map(|((_, group), _)| *group)
+    }
+
     /// How many groups are joined, each interface by itself.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.joined.len()
     }
 
-    /// The groups of an interface of which routers are told.
+    /// The groups of an interface of which routers that ask are told.
     fn reported(&self, ifid: IfId) -> impl Iterator<Item = F::Addr> {
         let on = self.on(ifid).map(|(group, _)| group);
         on.filter(|group| F::is_reported(*group))
     }
 
-    /// True when a change of this group is told.
-    fn tells(&self, group: F::Addr, ifid: IfId) -> bool {
+    /// True when a change of this group, which listeners are in or have been or only the vnet itself, is told.
+    fn tells(&self, group: F::Addr, ifid: IfId, is_chosen: bool) -> bool {
+        let is_of_node = F::is_of_addresses(group) || group == F::ALL_ROUTERS;
         let was_asked = |host: &Host<F>| host.was_asked(ifid);
-        F::is_reported(group)
-            && (!F::is_of_addresses(group) || self.host.as_deref().is_some_and(was_asked))
+        let is_heard = is_chosen || !is_of_node || self.host.as_deref().is_some_and(was_asked);
+        F::is_reported(group) && is_heard
     }
 
     /// What is wanted of a group on an interface.
@@ -343,7 +355,11 @@ impl<F: Family> Groups<F> {
         let groups: Vec<_> = self.reported(ifid).collect();
         let groups: Vec<_> = groups
             .into_iter()
-            .filter(|group| self.tells(*group, ifid))
+            .filter(|group| {
+                let members = self.members(*group, ifid);
+                let is_chosen = members.is_some_and(|members| members.listeners.is_some());
+                self.tells(*group, ifid, is_chosen)
+            })
             .collect();
         if groups.is_empty() {
             return;

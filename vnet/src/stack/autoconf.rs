@@ -19,8 +19,8 @@ use crate::ip::redirected::Routes;
 use crate::ip::route::Route;
 use crate::ip::state::Forwarding;
 use crate::ip::v6::MIN_MTU;
-use crate::ip::v6::autoconf::{Accept, Speech};
-use crate::ip::v6::input::ALL_ROUTERS;
+use crate::ip::v6::adverts::Speech;
+use crate::ip::v6::autoconf::Accept;
 use crate::ip::v6::router::RouterConfig;
 use crate::ip::versions::Obey;
 use crate::neigh::cache::Times;
@@ -119,6 +119,7 @@ impl Stack {
 
     /// There is a new interface.
     pub(crate) fn appeared(&mut self, ifid: IfId) {
+        self.joins_routers(ifid);
         self.keep_link_local(ifid);
         if self.ip.autoconf.is_used() {
             self.seek_routers(ifid);
@@ -153,6 +154,7 @@ impl Stack {
                 self.ip.autoconf.adverts.leave();
                 for ifid in self.ifs.ids() {
                     self.leaves_subnets(ifid);
+                    self.leaves_routers(ifid);
                     self.appeared(ifid);
                 }
             }
@@ -164,6 +166,9 @@ impl Stack {
                 self.ip.autoconf.adverts.soon();
                 self.follow_routers();
                 self.joins_subnets();
+                for ifid in self.ifs.ids() {
+                    self.joins_routers(ifid);
+                }
             }
             _ => return,
         }
@@ -492,7 +497,7 @@ impl Stack {
         let mac = netif.mac;
         let src = self.link_local_of(ifid);
         let bytes = ra::solicitation(src.map(|_| mac));
-        let ends = (src.unwrap_or(Ipv6Addr::UNSPECIFIED), ALL_ROUTERS);
+        let ends = (src.unwrap_or(Ipv6Addr::UNSPECIFIED), V6::ALL_ROUTERS);
         tx::neighbours::discover(self, cx, ifid, ends, bytes);
     }
 

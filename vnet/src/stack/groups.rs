@@ -3,7 +3,7 @@
 //! The table of groups is in [`ip::multicast`](crate::ip::multicast), once for both families; what routers are told of
 //! them is in [`listening`](super::listening).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use slotmap::Key;
 
@@ -14,6 +14,7 @@ use crate::ip::family::{Family, V4, V6};
 use crate::ip::fib::Origin;
 use crate::ip::multicast::filter::Mode;
 use crate::ip::multicast::{Filter, GroupError, Groups, Listener};
+use crate::ip::state::Forwarding;
 use crate::ip::{Ip, NoWay, Outgoing, Way};
 use crate::netif::Netif;
 use crate::packet::Cx;
@@ -184,17 +185,25 @@ impl Stack {
         Ok(straight(group, first.ok_or(why)?))
     }
 
-    /// The groups that are joined on an interface, but for those that follow from its addresses.
+    /// The groups that are joined on an interface, but for those that the vnet is in because of what it is.
     pub(crate) fn joined_groups(&self, ifid: IfId) -> Vec<IpAddr> {
-        // RFC 4291 section 2.7.1.
-        let is_asked = |group: &Ipv6Addr| {
-            let [a, b, c, d, e, f, g, _] = group.segments();
-            [a, b, c, d, e, f, g & 0xff00] == [0xff02, 0, 0, 0, 0, 1, 0xff00]
-        };
-        let v4 = self.ip.v4.groups.on(ifid).map(|(group, _)| group.into());
-        let v6 = self.ip.v6.groups.on(ifid).map(|(group, _)| group);
-        let v6 = v6.filter(|group| !is_asked(group));
-        v4.chain(v6.map(IpAddr::from)).collect()
+        let v4 = self.ip.v4.groups.chosen_on(ifid).map(IpAddr::from);
+        let v6 = self.ip.v6.groups.chosen_on(ifid).map(IpAddr::from);
+        v4.chain(v6).collect()
+    }
+
+    /// A router is in the groups of routers (RFC 4291 section 2.8, RFC 1812 section 4.3.3.10), and nobody else is.
+    pub(super) fn joins_routers(&mut self, ifid: IfId) {
+        if self.ip.v4.tunables.forwarding == Forwarding::Enabled {
+            self.ip.v4.groups.join(V4::ALL_ROUTERS, ifid);
+            self.ip.v6.groups.join(V6::ALL_ROUTERS, ifid);
+        }
+    }
+
+    /// This is a router no more.
+    pub(super) fn leaves_routers(&mut self, ifid: IfId) {
+        self.ip.v4.groups.leave(V4::ALL_ROUTERS, ifid);
+        self.ip.v6.groups.leave(V6::ALL_ROUTERS, ifid);
     }
 
     /// An interface runs again: routers there are told of all its groups.

@@ -93,16 +93,13 @@ fn check_source(
     }
 }
 
-/// The group of the routers of a link (RFC 4291 section 2.7.1).
-pub(crate) const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
-
 /// True for the groups to which an interface listens.
 fn is_member(state: &IpState<V6>, ingress: Ingress, group: Ipv6Addr) -> bool {
     let group = zone::wire(group);
     let routes = state.tunables.forwarding == Forwarding::Enabled;
     // Whoever is asked for may be behind this router.
     let proxies = state.tunables.proxies.is_on() && V6::is_of_addresses(group);
-    state.groups.is_member(group, ingress.ifid) || routes && (group == ALL_ROUTERS || proxies)
+    state.groups.is_member(group, ingress.ifid) || routes && proxies
 }
 
 impl Version for V6 {

@@ -48,11 +48,16 @@ impl Phase {
     }
 }
 
-/// RFC 5227 section 1.1: questions are one to two seconds apart, which is drawn, and the address is used two seconds after
-/// the last.
+/// RFC 5227 section 1.1: the first question comes within a second, the next are one to two seconds apart, all of which is
+/// drawn; the address is used two seconds after the last, and announced then and two seconds later.
 const PROBE_NUM: u8 = 3;
+const PROBE_WAIT: Duration = Duration::from_secs(1);
 const PROBE_MIN: Duration = Duration::from_secs(1);
 const ANNOUNCE_WAIT: Duration = Duration::from_secs(2);
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
+/// RFC 5227 section 2.1.1: after so many addresses that somebody else has, an interface tries one a minute.
+const MAX_CONFLICTS: u32 = 10;
+const RATE_LIMIT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What tells a question of ours, which a loop may bring back, from that of another (RFC 7527).
 pub(crate) type Nonce = [u8; 6];
@@ -64,6 +69,8 @@ pub(crate) enum Due {
     Ask,
     /// Nobody has: what it was until now.
     Unique(Phase),
+    /// To announce an address of IPv4, which nobody has, once more.
+    Announce,
 }
 
 /// The addresses of one vnet of which it is not known that they are its alone. Empty, it holds no memory.
@@ -82,7 +89,20 @@ pub(crate) struct Dad {
     due: BTreeSet<(Instant, IfId, IpAddr)>,
     /// Those that are none of the vnet's, and where they are. No two interfaces have one address.
     held: BTreeMap<IpAddr, IfId>,
+    /// Addresses of IPv4 that are to be announced once more, and when.
+    again: BTreeSet<(Instant, IfId, IpNet)>,
+    /// Interfaces that have tried addresses of IPv4 of which none has passed since.
+    tries: BTreeMap<IfId, Tries>,
     secret: u64,
+}
+
+/// How an interface has fared.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tries {
+    /// Addresses that somebody else had.
+    conflicts: u32,
+    /// When it begins, or began, with the last.
+    last: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +127,8 @@ impl Dad {
             detections: BTreeMap::new(),
             due: BTreeSet::new(),
             held: BTreeMap::new(),
+            again: BTreeSet::new(),
+            tries: BTreeMap::new(),
             secret,
         }
     }
@@ -151,7 +173,7 @@ impl Dad {
     }
 
     /// The interface of an address runs. True when it is now to be asked for the first time whether somebody
-    /// has it; `None` of an address that is unique.
+    /// has it; not yet of IPv4, where that waits. `None` of an address that is unique.
     pub(crate) fn start(
         &mut self,
         now: Instant,
@@ -161,12 +183,42 @@ impl Dad {
     ) -> Option<bool> {
         let mut detection = *self.detections.get(&(ifid, addr))?;
         let starts = detection.next.is_none() && detection.phase != Phase::Duplicate;
+        let is_first = starts && addr.is_ipv6();
         if starts {
-            (detection.sent, detection.since) = (1, now);
-            detection.next = Some(now + self.wait(ifid, &detection, &|_| retrans));
+            (detection.sent, detection.since) = (u8::from(is_first), now);
+            detection.next = Some(match is_first {
+                true => now + self.wait(ifid, &detection, &|_| retrans),
+                false => self.first_probe(now, ifid, &detection),
+            });
             self.put(ifid, addr, Some(detection));
         }
-        Some(starts)
+        Some(is_first)
+    }
+
+    /// When an address of IPv4 is asked for the first time.
+    fn first_probe(&mut self, now: Instant, ifid: IfId, detection: &Detection) -> Instant {
+        let at = now + self.drawn(ifid, detection, PROBE_WAIT);
+        let tries = self.tries.entry(ifid).or_default();
+        let may = match tries.last {
+            Some(last) if tries.conflicts >= MAX_CONFLICTS => last + RATE_LIMIT_INTERVAL,
+            _ => Instant::ZERO,
+        };
+        let at = at.max(may);
+        tries.last = Some(at);
+        at
+    }
+
+    /// A time of less than this, which is another one for each question, in milliseconds.
+    fn drawn(&self, ifid: IfId, detection: &Detection, less_than: Duration) -> Duration {
+        let [.., a, b] = self.nonce_of(ifid, detection, detection.sent);
+        let drawn = u64::from(u16::from_be_bytes([a, b]));
+        Duration::from_millis(drawn % (less_than.as_millis() as u64).max(1))
+    }
+
+    /// Somebody else has had an address of IPv4 of this interface.
+    pub(crate) fn conflict(&mut self, ifid: IfId) {
+        let tries = self.tries.entry(ifid).or_default();
+        tries.conflicts = tries.conflicts.saturating_add(1);
     }
 
     /// What is due, in the order of interfaces and addresses. What nobody answered is known no more.
@@ -191,7 +243,19 @@ impl Dad {
             } else {
                 all.push((ifid, detection.net, Due::Unique(detection.phase)));
                 self.put(ifid, addr, None);
+                if addr.is_ipv4() {
+                    self.tries.remove(&ifid);
+                    let at = now + ANNOUNCE_INTERVAL;
+                    self.again.insert((at, ifid, detection.net));
+                }
             }
+        }
+        let again = self.again.iter().take_while(|(at, ..)| *at <= now);
+        let mut again: Vec<_> = again.copied().collect();
+        again.sort_unstable_by_key(|(_, ifid, net)| (*ifid, net.addr()));
+        for one in again {
+            self.again.remove(&one);
+            all.push((one.1, one.2, Due::Announce));
         }
         all
     }
@@ -217,11 +281,7 @@ impl Dad {
         match detection.net {
             IpNet::V6(_) => retrans(ifid),
             IpNet::V4(net) if detection.sent >= self.count_of(net.addr().into()) => ANNOUNCE_WAIT,
-            IpNet::V4(_) => {
-                let [.., a, b] = self.nonce_of(ifid, detection, detection.sent);
-                let some = u64::from(u16::from_be_bytes([a, b])) % 1000;
-                PROBE_MIN + Duration::from_millis(some)
-            }
+            IpNet::V4(_) => PROBE_MIN + self.drawn(ifid, detection, PROBE_MIN),
         }
     }
 
@@ -252,7 +312,9 @@ impl Dad {
 
     /// When [`Dad::take_due`] has something.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.due.first().map(|(at, ..)| *at)
+        let due = self.due.first().map(|(at, ..)| *at);
+        let again = self.again.first().map(|(at, ..)| *at);
+        due.into_iter().chain(again).min()
     }
 
     /// What is known of an address; `None` of one that is unique, or none of ours.
@@ -266,6 +328,9 @@ impl Dad {
 
     /// Somebody else has the address.
     pub(crate) fn fail(&mut self, ifid: IfId, addr: IpAddr) {
+        if addr.is_ipv4() {
+            self.conflict(ifid);
+        }
         self.change(ifid, addr, |detection| {
             detection.phase = Phase::Duplicate;
             detection.next = None;
@@ -312,9 +377,9 @@ impl Dad {
         self.held.keys().filter(|addr| addr.is_ipv6()).count()
     }
 
-    /// How many addresses there are of which it is not known that they are the vnet's alone.
+    /// How many addresses there are of which it is not known that they are the vnet's alone, or everybody is told.
     pub(crate) fn len(&self) -> usize {
-        self.detections.len()
+        self.detections.len() + self.again.len()
     }
 
     /// True when an interface has this address, and it is none of the vnet's.
@@ -335,6 +400,8 @@ impl Dad {
         for addr in on {
             self.put(ifid, addr, None);
         }
+        self.again.retain(|(_, on, _)| *on != ifid);
+        self.tries.remove(&ifid);
     }
 
     /// Forgets all addresses.
@@ -342,6 +409,8 @@ impl Dad {
         self.detections = BTreeMap::new();
         self.due = BTreeSet::new();
         self.held = BTreeMap::new();
+        self.again = BTreeSet::new();
+        self.tries = BTreeMap::new();
     }
 }
 
@@ -396,6 +465,53 @@ mod tests {
         assert_eq!(dad.start(at(9), RETRANS, a, net.addr()), Some(true));
         dad.remove_interface(a);
         assert_eq!(dad.phase(a, net.addr()), None);
+    }
+
+    #[test]
+    fn an_address_of_ipv4_waits_is_announced_twice_and_after_ten_conflicts_tried_once_a_minute() {
+        let [a, b] = interfaces();
+        let net: IpNet = "192.0.2.1/24".parse().expect("a prefix");
+        let mut dad = Dad::new(1);
+        dad.count_v4 = 1;
+        let start = |dad: &mut Dad, ifid, secs| {
+            dad.begin(ifid, net, Phase::Tentative);
+            assert_eq!(dad.start(at(secs), RETRANS, ifid, net.addr()), Some(false));
+            dad.next_deadline().expect("it is to be asked")
+        };
+        let first = start(&mut dad, a, 0);
+        assert!(first > at(0) && first < at(1), "{first}");
+        assert_eq!(dad.take_due(first, |_| RETRANS), [(a, net, Due::Ask)]);
+        let used = first + ANNOUNCE_WAIT;
+        assert_eq!(dad.next_deadline(), Some(used));
+        let unique = Due::Unique(Phase::Tentative);
+        assert_eq!(dad.take_due(used, |_| RETRANS), [(a, net, unique)]);
+        let again = used + ANNOUNCE_INTERVAL;
+        assert_eq!((dad.next_deadline(), dad.len()), (Some(again), 1));
+        assert_eq!(dad.take_due(again, |_| RETRANS), [(a, net, Due::Announce)]);
+        assert_eq!((dad.next_deadline(), dad.len()), (None, 0));
+        // Ten times somebody has it; another interface is not concerned.
+        for n in 0..MAX_CONFLICTS {
+            let at = start(&mut dad, a, 100 + u64::from(n));
+            assert!(at < self::at(101 + u64::from(n)));
+            dad.fail(a, net.addr());
+        }
+        let last = dad.tries[&a].last.expect("it was tried");
+        assert_eq!(start(&mut dad, a, 111), last + RATE_LIMIT_INTERVAL);
+        dad.fail(a, net.addr());
+        let slow = start(&mut dad, a, 112);
+        assert_eq!(slow, last + RATE_LIMIT_INTERVAL * 2);
+        assert!(start(&mut dad, b, 112) < at(113));
+        dad.remove(b, net.addr());
+        // What has waited for so long is asked for at once.
+        dad.pause(a, net.addr());
+        let long = at(1000);
+        assert_eq!(dad.start(long, RETRANS, a, net.addr()), Some(false));
+        assert!(dad.next_deadline().is_some_and(|at| at < self::at(1001)));
+        // One that passes ends it.
+        let asked = dad.next_deadline().expect("it is to be asked");
+        dad.take_due(asked, |_| RETRANS);
+        dad.take_due(asked + ANNOUNCE_WAIT, |_| RETRANS);
+        assert!(!dad.tries.contains_key(&a));
     }
 
     #[test]

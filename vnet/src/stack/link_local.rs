@@ -7,6 +7,9 @@ use crate::base::id::IfId;
 use crate::base::switch::Switch;
 use crate::netif::Netif;
 
+/// How often another one is chosen at once where another interface of the vnet has one.
+const MAX_TRIES: u32 = 10;
+
 impl Stack {
     /// Has interfaces without an address of IPv4 give themselves one, or none.
     pub(crate) fn set_link_local(&mut self, used: Switch) {
@@ -28,7 +31,8 @@ impl Stack {
         let mac = netif.map(|i| i.mac).filter(|_| wants);
         match (self.ip.link_local.of(ifid), mac) {
             (None, Some(mac)) => {
-                while let Some(net) = self.ip.link_local.choose(ifid, mac) {
+                for _ in 0..MAX_TRIES {
+                    let net = self.ip.link_local.choose(ifid, mac);
                     let is_held = self.ip.dad.holds(net.addr().into());
                     if !is_held && self.begin_address(ifid, net.into()).is_ok() {
                         break;

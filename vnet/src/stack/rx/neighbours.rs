@@ -71,7 +71,11 @@ pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut pack
                     tx::neighbours::arp(s, cx, ifid, MacAddr::BROADCAST, &defence);
                 }
                 // RFC 3927 section 2.5 (b): one that the interface gave itself is not fought for.
-                None => s.leave_link_local(ifid, conflict.ip),
+                None if s.ip.link_local.of(ifid) == Some(conflict.ip) => {
+                    s.ip.dad.conflict(ifid);
+                    s.leave_link_local(ifid, conflict.ip);
+                }
+                None => {}
             }
         }
     }

@@ -67,7 +67,8 @@ pub(super) fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: IpAddr) {
             s.ip.note_deadlines();
             return ask_for_ourselves(s, cx, ifid, addr);
         }
-        Some(false) => return,
+        // It was begun with before, or the first question is to wait.
+        Some(false) => return s.ip.note_deadlines(),
         None => {}
     }
     match addr {
@@ -108,6 +109,9 @@ pub(in crate::stack) fn detect(s: &mut Stack, cx: &mut Cx) {
             // It is announced with the next output.
             Due::Unique(Phase::Tentative) => s.unique(ifid, net),
             Due::Unique(_) => announce(s, cx, ifid, net.addr()),
+            // RFC 5227 section 2.3, while it is ours.
+            Due::Announce if s.ip.contains(net.addr()) => announce(s, cx, ifid, net.addr()),
+            Due::Announce => {}
         }
     }
 }

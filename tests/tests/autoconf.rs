@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vnet::net::{EchoEvent, EchoSocket, RawSocket, UdpSocket};
 use vnet::{
-    AdminState, DropReason, Forwarding, MacAddr, NextHop, OwnedVnet, RouterConfig,
+    AdminState, DropReason, Forwarding, LinkConfig, MacAddr, NextHop, OwnedVnet, RouterConfig,
     RouterPreference, RouterPrefix, RouterRoute, System, Vnet,
 };
 use vnet_tests::accounts::assert_conserved;
@@ -77,6 +77,8 @@ fn a_host_that_is_told_to_obeys() -> Result {
     assert!(autoconfigured(&host)?.is_empty(), "nobody has told it");
     assert_eq!(host.stats()?.sent, 0);
     obey(&host)?;
+    // A router that is asked answers within half a second.
+    pass(&host, 1)?;
     assert!(answers(&far, "2001:db8:2::ff")?);
     let all = autoconfigured(&host)?;
     let [IpAddr::V6(addr)] = all[..] else {
@@ -153,9 +155,20 @@ fn a_router_that_is_silent_or_takes_leave_is_one_no_more() -> Result {
     router.set_sysctl("net.inet6.ip6.rtadv_interval", 10_000)?;
     pass(&host, 4)?;
     assert_eq!(advertised(&host)?, (2, true));
-    router.set_up("eth0", AdminState::Down)?;
+    let lossy = |loss: f64| LinkConfig {
+        loss: loss.into(),
+        ..LinkConfig::default()
+    };
+    router.set_link("eth0", lossy(1.0))?;
     pass(&host, 31)?;
     assert_eq!(advertised(&host)?, (1, false), "three intervals of silence");
+    router.set_link("eth0", lossy(0.0))?;
+    pass(&host, 11)?;
+    assert_eq!(advertised(&host)?, (2, true));
+    // RFC 4861 section 6.2.5: an interface that goes out of use takes leave.
+    router.set_up("eth0", AdminState::Down)?;
+    pass(&host, 1)?;
+    assert_eq!(advertised(&host)?, (1, false));
     router.set_up("eth0", AdminState::Up)?;
     pass(&host, 5)?;
     assert_eq!(advertised(&host)?, (2, true));
@@ -551,6 +564,64 @@ fn a_host_changes_its_temporary_address() -> Result {
     pass(&host, 1)?;
     assert_eq!(autoconfigured(&host)?, stable);
     for vnet in [&host, &router, &far] {
+        assert_conserved(vnet);
+    }
+    Ok(())
+}
+
+/// RFC 4861 sections 6.2.4, 6.2.5 and 6.2.8: what follows from an address is over when that goes, and hosts are told so.
+#[test]
+fn an_address_that_a_router_has_no_more_takes_its_prefix_along() -> Result {
+    let system = System::virtual_time(1);
+    let all = path(&system)?;
+    let [host, router, _far] = &all;
+    obey(host)?;
+    router.add_address("eth0", "2001:db8:7::ff/64".parse()?)?;
+    pass(host, 20)?;
+    let on_link = || -> Result<Vec<String>> {
+        let routes = host.inspect()?.routes;
+        let advertised = routes
+            .iter()
+            .filter(|r| format!("{:?}", r.origin) == "Advertised");
+        Ok(advertised.map(|r| r.dst.to_string()).collect())
+    };
+    let both = ["::/0", "2001:db8:1::/64", "2001:db8:7::/64"];
+    assert_eq!(on_link()?, both);
+    router.remove_address("eth0", "2001:db8:7::ff".parse()?)?;
+    pass(host, 4)?;
+    assert_eq!(on_link()?, both[..2]);
+    // Its addresses there are used on for two hours (RFC 4862 section 5.5.3).
+    assert_eq!(autoconfigured(host)?.len(), 2);
+    // One that is given again at once was never over.
+    router.add_address("eth0", "2001:db8:7::ff/64".parse()?)?;
+    pass(host, 20)?;
+    router.remove_address("eth0", "2001:db8:7::ff".parse()?)?;
+    router.add_address("eth0", "2001:db8:7::fe/64".parse()?)?;
+    for _ in 0..40 {
+        pass(host, 1)?;
+        assert_eq!(on_link()?, both);
+    }
+    // With the last address goes the one by which it was known.
+    for addr in ["2001:db8:7::fe", "2001:db8:1::ff"] {
+        router.remove_address("eth0", addr.parse()?)?;
+    }
+    pass(host, 1)?;
+    assert_eq!(on_link()?, [""; 0]);
+    // With another such address it is another router.
+    router.add_address("eth0", "2001:db8:1::ff/64".parse()?)?;
+    pass(host, 20)?;
+    let default = || -> Result<Vec<IpAddr>> {
+        let routes = host.inspect()?.routes;
+        let default = routes.iter().filter(|r| r.dst.to_string() == "::/0");
+        Ok(default.filter_map(|r| r.gateway).collect())
+    };
+    let before = default()?;
+    assert_eq!(before.len(), 1);
+    router.add_address("eth0", "fe80::77/64".parse()?)?;
+    pass(host, 4)?;
+    assert_eq!(default()?, ["fe80::77".parse::<IpAddr>()?]);
+    assert_ne!(default()?, before);
+    for vnet in &all {
         assert_conserved(vnet);
     }
     Ok(())

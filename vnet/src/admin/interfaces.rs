@@ -262,7 +262,9 @@ impl Vnet {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, cx| {
             if state == AdminState::Down {
-                stack.take_leave(cx, stack.ifs.id_of(name)?);
+                let id = stack.ifs.id_of(name)?;
+                stack.take_leave(cx, id);
+                stack.routes_no_more(cx, id);
             }
             let netif = stack.ifs.by_name_mut(name)?;
             let id = netif.id;

@@ -217,7 +217,7 @@ impl Stack {
         };
         match message {
             RouterMessage::Solicitation if forwards && self.ip.autoconf.adverts.is_on() => {
-                self.ip.autoconf.adverts.soon();
+                self.ip.autoconf.adverts.asked(cx.now);
             }
             RouterMessage::Advert(advert)
                 if !forwards && self.ip.autoconf.accept == Accept::Advertisements =>
@@ -396,6 +396,12 @@ impl Stack {
         if self.ip.redirected.forget_old(cx.now) {
             self.follow_redirects();
         }
+        for (ifid, src, said) in std::mem::take(&mut self.ip.autoconf.adverts.farewells) {
+            if self.ifs.get(ifid).is_some_and(Netif::is_running) {
+                let ends = (src, V6::ALL_NODES);
+                tx::neighbours::discover(self, cx, ifid, ends, said.to_bytes());
+            }
+        }
         let forwarding = self.ip.v6.tunables.forwarding;
         if let Some(speech) = self.ip.autoconf.adverts.take_due(cx.now, forwarding) {
             let lifetime = match speech {
@@ -508,6 +514,9 @@ impl Stack {
             return;
         };
         let ends = (src, V6::ALL_NODES);
+        // What was over may be said again by now.
+        let ended = ended.map(|ended| ended.over(&said));
+        let ended = ended.filter(|ended| !ended.is_bare());
         let ended = ended.map(|ended| Advert {
             prefixes: ended.prefixes,
             routes: ended.routes,
@@ -564,13 +573,44 @@ impl Stack {
     /// and is no more is said once with a lifetime of zero (RFC 4861 section 6.2.4, RFC 4191 section 2.3, RFC 8106
     /// section 5.1).
     pub(crate) fn set_router(&mut self, ifid: IfId, config: Option<RouterConfig>) {
-        let before = self.advert(ifid, 1);
+        let before = self.said_as_router(ifid);
         self.tell_router(ifid, config);
-        if let (Some((_, before)), Some((_, now))) = (before, self.advert(ifid, 1)) {
-            self.ip.autoconf.adverts.ends(ifid, &before, &now);
-        }
+        self.says_less(ifid, before);
         self.ip.autoconf.adverts.soon();
         self.ip.note_deadlines();
+    }
+
+    /// What a router has said on the link of an interface, and from where.
+    pub(super) fn said_as_router(&self, ifid: IfId) -> Option<(Ipv6Addr, Advert)> {
+        let has_spoken = self.ip.autoconf.adverts.has_spoken();
+        has_spoken.then(|| self.advert(ifid, 1)).flatten()
+    }
+
+    /// What a router says on the link of an interface has changed: it says what is over. Where it has no more the address
+    /// by which it was known, it says at once that it is no router by that one (RFC 4861 sections 6.2.5 and 6.2.8).
+    pub(super) fn says_less(&mut self, ifid: IfId, before: Option<(Ipv6Addr, Advert)>) {
+        let Some((src, before)) = before else { return };
+        let now = self.advert(ifid, 1);
+        let adverts = &mut self.ip.autoconf.adverts;
+        match now {
+            Some((from, now)) if from == src => adverts.ends(ifid, &before, &now),
+            now => {
+                let now = now.map(|(_, now)| now).unwrap_or_default();
+                adverts.ends(ifid, &before, &now);
+                let ended = adverts.ended.remove(&ifid);
+                let mut over = ended.unwrap_or_else(|| before.over(&now));
+                over.lifetime = 0;
+                adverts.farewells.push((ifid, src, over));
+            }
+        }
+    }
+
+    /// An interface is to go out of use: those who take this vnet for a router there are told (RFC 4861 section 6.2.5).
+    pub(crate) fn routes_no_more(&mut self, cx: &mut Cx, ifid: IfId) {
+        let routes = self.ip.v6.tunables.forwarding == Forwarding::Enabled;
+        if routes && self.ip.autoconf.adverts.has_spoken() {
+            self.advertise_router(cx, ifid, 0);
+        }
     }
 
     fn tell_router(&mut self, ifid: IfId, config: Option<RouterConfig>) {

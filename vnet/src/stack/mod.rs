@@ -327,6 +327,7 @@ impl Stack {
     }
 
     fn take_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AdminError> {
+        let said = addr.is_ipv6().then(|| self.said_as_router(ifid)).flatten();
         let removed = self
             .ip
             .remove_address(ifid, addr)
@@ -340,6 +341,7 @@ impl Stack {
             }
             IpAddr::V6(addr) => {
                 self.ip.v6.groups.leave(v6::solicited_node(addr), ifid);
+                self.says_less(ifid, said);
                 self.ip.autoconf.adverts.soon();
                 self.ip.note_deadlines();
             }

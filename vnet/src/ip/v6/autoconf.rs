@@ -5,7 +5,7 @@
 //! asked here and done by the caller; nothing here is configuration.
 //!
 //! Not here: the MTU of a link, which is with its interface. Addresses that change with time are in
-//! [`temporary`](super::temporary).
+//! [`temporary`](super::temporary), and what this vnet says as a router is in [`adverts`](super::adverts).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
@@ -19,12 +19,10 @@ use crate::base::id::IfId;
 use crate::base::time::{Duration, Instant};
 use crate::ip::family::V6;
 use crate::ip::redirected::{Redirected, Routes};
-use crate::ip::state::Forwarding;
+use crate::ip::v6::adverts::Adverts;
 use crate::ip::v6::names::Names;
-use crate::ip::v6::router::RouterConfig;
 use crate::ip::v6::select::Derived;
 use crate::ip::v6::temporary::{Stable, Temporary};
-use crate::packet::header::ipv6;
 use crate::packet::header::ra::{Advert, FOREVER, Preference};
 
 /// Are routers obeyed?
@@ -68,113 +66,6 @@ pub(crate) struct Autoconf {
     /// What this vnet says as a router.
     pub adverts: Adverts,
 }
-
-/// When a router speaks.
-#[derive(Debug, Default)]
-pub(crate) struct Adverts {
-    interval: Duration,
-    next: Option<Instant>,
-    /// When it spoke last.
-    last: Option<Instant>,
-    /// It is a router no more, and has to say so.
-    leaves: bool,
-    /// What it is told to say on the link of an interface.
-    pub told: BTreeMap<IfId, RouterConfig>,
-    /// What it has said there and says no more, with lifetimes of zero.
-    pub ended: BTreeMap<IfId, Advert>,
-}
-
-/// What a router is to do now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Speech {
-    /// It says that it is one, for so many seconds.
-    Stays(u16),
-    /// It says that it is none any more.
-    Leaves,
-}
-
-impl Adverts {
-    /// How often it speaks; zero while it does not.
-    pub(crate) fn interval(&self) -> Duration {
-        self.interval
-    }
-
-    /// Sets that, from now on. With zero it takes leave.
-    pub(crate) fn set_interval(&mut self, interval: Duration) {
-        if interval != self.interval {
-            match interval {
-                Duration::ZERO => self.leave(),
-                _ => self.next = Some(Instant::ZERO),
-            }
-            self.interval = interval;
-        }
-    }
-
-    /// It is a router no more: those whom it told of itself are told (RFC 4861 section 6.2.5).
-    pub(crate) fn leave(&mut self) {
-        if self.last.take().is_some() {
-            self.leaves = true;
-            self.next = Some(Instant::ZERO);
-        }
-    }
-
-    /// Something that it has said on the link of an interface is over: it says so once.
-    pub(crate) fn ends(&mut self, ifid: IfId, before: &Advert, now: &Advert) {
-        let earlier = self.ended.remove(&ifid).map(|ended| ended.over(now));
-        if self.last.is_none() {
-            return;
-        }
-        let over = before.over(now);
-        let mut both = over.clone();
-        if let Some(earlier) = earlier {
-            both.prefixes.extend(earlier.prefixes);
-            both.routes.extend(earlier.routes);
-            both.dns.extend(earlier.dns);
-        }
-        // One message that every link takes: what is over first is then left to its own lifetime.
-        let fits = both.to_bytes().len() + ipv6::MIN_LEN <= super::MIN_MTU as usize;
-        let over = if fits { both } else { over };
-        if !over.is_bare() {
-            self.ended.insert(ifid, over);
-        }
-    }
-
-    /// True while it speaks.
-    pub(crate) fn is_on(&self) -> bool {
-        !self.interval.is_zero()
-    }
-
-    /// It was asked, or has something new to say. RFC 4861 section 6.2.6: it answers all at once, and not more
-    /// often than every three seconds.
-    pub(crate) fn soon(&mut self) {
-        if self.is_on() {
-            let may = self.last.map_or(Instant::ZERO, |last| last + MIN_DELAY);
-            self.next = Some(self.next.map_or(may, |next| next.min(may)));
-        }
-    }
-
-    /// What it is to say now. Section 6.2.1: it is to be taken for a router for three times the interval.
-    pub(crate) fn take_due(&mut self, now: Instant, forwarding: Forwarding) -> Option<Speech> {
-        if self.next.is_none_or(|next| next > now) {
-            return None;
-        }
-        self.next = self.is_on().then(|| now + self.interval.max(MIN_DELAY));
-        let leaves = std::mem::take(&mut self.leaves);
-        if !self.is_on() || forwarding == Forwarding::Disabled {
-            return leaves.then_some(Speech::Leaves);
-        }
-        self.last = Some(now);
-        let interval = self.interval.max(MIN_DELAY);
-        let seconds = interval.saturating_mul(3).as_millis().div_ceil(1000);
-        let seconds = u16::try_from(seconds).unwrap_or(MAX_LIFETIME);
-        Some(Speech::Stays(seconds.min(MAX_LIFETIME)))
-    }
-}
-
-/// RFC 4861 section 10: between two advertisements.
-const MIN_DELAY: Duration = Duration::from_secs(3);
-/// RFC 4861 section 6.2.1: the longest lifetime of a router, in seconds.
-const MAX_LIFETIME: u16 = 9000;
 
 #[derive(Clone, Copy, Debug)]
 struct Lease {
@@ -226,7 +117,7 @@ impl Autoconf {
             asking: BTreeMap::new(),
             installed: Routes::<V6>::new(),
             assigned: BTreeSet::new(),
-            adverts: Adverts::default(),
+            adverts: Adverts::new(secret),
         }
     }
 
@@ -546,7 +437,7 @@ impl Autoconf {
         let ends = ends.chain(self.temporary.ends());
         let ends = ends.chain(self.changes.then_some(Instant::ZERO));
         let ends = ends.chain(self.asking.values().map(|(_, next)| *next));
-        let ends = ends.chain(self.adverts.next);
+        let ends = ends.chain(self.adverts.next_deadline());
         ends.filter(|at| *at != Instant::MAX).min()
     }
 
@@ -570,6 +461,7 @@ impl Autoconf {
         self.forget_link(ifid);
         self.adverts.told.remove(&ifid);
         self.adverts.ended.remove(&ifid);
+        self.adverts.farewells.retain(|(on, ..)| *on != ifid);
         // These have gone with it.
         self.installed.retain(|_, (on, _)| *on != ifid);
         self.assigned.retain(|(on, _)| *on != ifid);

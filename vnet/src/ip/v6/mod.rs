@@ -7,6 +7,8 @@
 //! | [`output`] | the header of our own packets; whole, in fragments, or too big |
 //! | [`idents`] | the identifications of fragments |
 //! | [`autoconf`] | what routers say, and what a host makes of it |
+//! | [`adverts`] | when a router speaks |
+//! | [`anycast`] | addresses that others have as well |
 //! | [`names`] | the DNS servers and domains that routers name |
 //! | [`router`] | what a router is told to say on a link |
 //! | [`select`] | from which address of ours a packet is sent |
@@ -14,6 +16,7 @@
 //! Inside a vnet, link-local addresses have the number of their interface in them: see
 //! [`zone`](crate::packet::header::zone).
 
+pub(crate) mod adverts;
 pub(crate) mod anycast;
 pub(crate) mod autoconf;
 pub(crate) mod extensions;

@@ -413,57 +413,6 @@ fn what_is_said_of_the_route_to_everywhere_counts_more_than_the_header() {
 }
 
 #[test]
-fn a_router_speaks_when_it_is_time_or_is_asked() {
-    let due = |adverts: &mut Adverts, secs| adverts.take_due(at(secs), Forwarding::Enabled);
-    let mut adverts = Adverts::default();
-    adverts.soon();
-    assert_eq!(due(&mut adverts, 0), None);
-    adverts.set_interval(Duration::from_secs(600));
-    assert_eq!(due(&mut adverts, 0), Some(Speech::Stays(1800)));
-    adverts.soon();
-    assert_eq!((due(&mut adverts, 1), adverts.next), (None, Some(at(3))));
-    assert_eq!(due(&mut adverts, 3), Some(Speech::Stays(1800)));
-    adverts.soon();
-    assert_eq!(due(&mut adverts, 100), Some(Speech::Stays(1800)));
-    assert_eq!(adverts.next, Some(at(700)));
-    adverts.set_interval(Duration::from_secs(9000));
-    assert_eq!(due(&mut adverts, 101), Some(Speech::Stays(9000)));
-    adverts.set_interval(Duration::ZERO);
-    assert_eq!(
-        (due(&mut adverts, 102), adverts.next),
-        (Some(Speech::Leaves), None)
-    );
-    // Who has said nothing has no leave to take.
-    adverts.set_interval(Duration::from_secs(600));
-    adverts.set_interval(Duration::ZERO);
-    assert_eq!((due(&mut adverts, 103), adverts.next), (None, None));
-}
-
-#[test]
-fn a_router_that_is_one_no_more_says_so_once() {
-    let mut adverts = Adverts::default();
-    adverts.set_interval(Duration::from_secs(600));
-    assert_eq!(
-        adverts.take_due(at(0), Forwarding::Disabled),
-        None,
-        "it is none"
-    );
-    adverts.soon();
-    assert!(adverts.take_due(at(0), Forwarding::Enabled).is_some());
-    adverts.leave();
-    assert_eq!(
-        adverts.take_due(at(1), Forwarding::Disabled),
-        Some(Speech::Leaves)
-    );
-    assert_eq!(adverts.take_due(at(9000), Forwarding::Disabled), None);
-    adverts.soon();
-    assert_eq!(
-        adverts.take_due(at(9000), Forwarding::Enabled),
-        Some(Speech::Stays(1800))
-    );
-}
-
-#[test]
 fn routers_are_asked_for_three_times() {
     let [a, b] = interfaces();
     let mut auto = Autoconf::new(1);

@@ -157,6 +157,16 @@ fn a_router_answers_for_those_behind_it_where_that_is_asked_for() -> Result {
     assert!(answers(&a, "198.18.2.1") && answers(&a, "2001:db8:2::1"));
     system.run_for(Duration::from_secs(20))?;
     assert_eq!((at("198.18.2.1")?, at("2001:db8:2::1")?), (own, own));
+    // Of IPv6 after a while, which is another one each time: others may answer as well (RFC 4861 section 7.2.8).
+    let mut waits = std::collections::BTreeSet::new();
+    for n in 0x10..0x18 {
+        let addr = format!("2001:db8:2::{n:x}");
+        b.add_address("eth0", format!("{addr}/128").parse()?)?;
+        let asked = system.now();
+        assert!(answers(&a, &addr), "{addr}");
+        waits.insert(system.now() - asked);
+    }
+    assert!(waits.len() == 8 && waits.iter().all(|wait| *wait <= Duration::from_secs(1)));
     // Not for those on the same link, nor for those to whom it has no way, nor while it is a host.
     assert!(!answers(&a, "198.18.1.9"));
     assert!(!answers(&a, "203.0.113.9"));

@@ -1,7 +1,8 @@
 //! Anycast addresses (RFC 4291 section 2.6): which of ours were given, and what is said of them later.
 //!
-//! Which addresses there are, [`addr`](crate::ip::addr) knows. Of several routers that are asked for one at the same
-//! moment, each waits for a while of its own (RFC 4861 section 7.2.7): answers wait here.
+//! Which addresses there are, [`addr`](crate::ip::addr) knows. Of several stations that are asked for one at the same
+//! moment, each waits for a while of its own (RFC 4861 section 7.2.7): answers wait here. So do those of a router that
+//! answers for others (section 7.2.8).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;

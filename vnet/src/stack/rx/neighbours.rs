@@ -218,17 +218,17 @@ pub(super) fn discovery(
     let is_anycast = matches!(message, Ndp::Solicitation { .. })
         && s.ip.v6.addrs.is_anycast_on(ifid, target)
         && !s.ip.v6.addrs.contains(target);
+    let answers = s.ip.v6.addrs.answers(ifid, target);
+    // RFC 4861 sections 7.2.7 and 7.2.8: others may answer as well.
+    let is_shared = is_anycast
+        || !answers && s.ip.v6.tunables.proxies.is_on() && is_proxied_v6(s, ifid, src, &message);
     let ingress = NeighIngress {
         ifid,
         mac,
         round_trip: ways::round_trip(s, ifid),
         sender: sender::<V6>(s, ifid, src),
-        target: match s.ip.v6.addrs.answers(ifid, message.target()) {
+        target: match answers || is_shared {
             true => Scope::Ours,
-            false if is_anycast => Scope::Ours,
-            false if s.ip.v6.tunables.proxies.is_on() && is_proxied_v6(s, ifid, src, &message) => {
-                Scope::Ours
-            }
             false => Scope::Stranger,
         },
     };
@@ -258,7 +258,7 @@ pub(super) fn discovery(
         NdpVerdict::Accepted { answer, release } => {
             cx.stats.delivered += 1;
             match answer {
-                Some(answer) if is_anycast => {
+                Some(answer) if is_shared => {
                     tx::neighbours::advertise_later(s, cx, ifid, answer);
                 }
                 Some(answer) => tx::neighbours::advertise(s, cx, ifid, answer),

@@ -200,7 +200,7 @@ pub(in crate::stack) fn advertise(s: &mut Stack, cx: &mut Cx, ifid: IfId, answer
     }
 }
 
-/// RFC 4861 section 7.2.7: answers for an anycast address later.
+/// RFC 4861 sections 7.2.7 and 7.2.8: answers later for an address for which others may answer as well.
 #[cold]
 pub(in crate::stack) fn advertise_later(s: &mut Stack, cx: &mut Cx, ifid: IfId, answer: Answer) {
     let Answer {
@@ -227,6 +227,10 @@ pub(in crate::stack) fn answer_late(s: &mut Stack, cx: &mut Cx) {
             to,
             station,
         } = waiting;
+        // It may have ceased to speak for others meanwhile.
+        if !s.ip.v6.addrs.is_anycast_on(ifid, target) && !s.ip.v6.tunables.proxies.is_on() {
+            continue;
+        }
         let answer = Answer {
             target,
             to,

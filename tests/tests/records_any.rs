@@ -332,6 +332,9 @@ fn any_op() -> impl Strategy<Value = Operation> {
         (a(), prefix(), any::<u32>()).prop_map(|(a, address, metric)| json!({
             "op": "add_address", "interface": a, "address": address, "metric": metric,
         })),
+        (a(), any::<u128>()).prop_map(|(a, address)| json!({
+            "op": "add_anycast", "interface": a, "address": std::net::Ipv6Addr::from(address),
+        })),
         (a(), address()).prop_map(|(a, address)| json!({
             "op": "remove_address", "interface": a, "address": address,
         })),

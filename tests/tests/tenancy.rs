@@ -245,6 +245,10 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
                 .add_address("eth0", "198.51.100.1/24".parse().unwrap()),
         )
     }),
+    ("add_anycast", CONFIG, |s| {
+        let shared = "2001:db8::53".parse().unwrap();
+        said(s.tenant.add_anycast("eth0", shared))
+    }),
     ("remove_address", CONFIG, |s| {
         said(
             s.tenant

@@ -19,7 +19,7 @@ mod trace;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -93,6 +93,8 @@ pub struct PlannedInterface {
     pub name: String,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
+    /// Its anycast addresses.
+    pub anycast: Vec<Ipv6Addr>,
     /// Its MAC address, when the file says so.
     pub mac: Option<MacAddr>,
     /// The largest IP packet it sends, when the file says so.

@@ -35,7 +35,7 @@ pub(crate) mod validate;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -193,6 +193,8 @@ pub struct End {
     pub interface: Spanned<String>,
     /// Its addresses. At least one; none at a switch or hub.
     pub addresses: Vec<Spanned<IpNet>>,
+    /// Its anycast addresses, which other nodes may have as well.
+    pub anycast: Vec<Spanned<Ipv6Addr>>,
     /// Its MAC address, when the file says so.
     pub mac: Option<Spanned<MacAddr>>,
     /// The largest IP packet it sends, when the file says so.

@@ -324,6 +324,46 @@ fn both_agree_about_what_a_router_advertises() {
 }
 
 #[test]
+fn nodes_have_the_anycast_addresses_that_the_topology_says() {
+    let with = |said: &str| {
+        format!(
+            "hosts = ['a', 'b', 'c']\nswitches = ['s']\nlink = [{{ ends = ['a 2001:db8::1/64', 's'] }},\n\
+             {{ ends = [{{ node = 'b', address = '2001:db8::2/64', anycast = {said} }}, 's'] }},\n\
+             {{ ends = [{{ node = 'c', vlan = {{ 7 = {{ address = '2001:db8::3/128', anycast = {said} }} }} }}, 's'] }}]"
+        )
+    };
+    let validator = validator();
+    for (said, is_right) in [
+        ("['2001:db8::53', 'fe80::53']", true),
+        ("[]", true),
+        ("'2001:db8::53'", false),
+        ("['192.0.2.53']", false),
+        ("['2001:db8::53/64']", false),
+    ] {
+        let source = with(said);
+        assert_eq!(refused(&validator, &source).is_none(), is_right, "{source}");
+        assert_eq!(
+            Topology::parse("x.toml", &source).is_ok(),
+            is_right,
+            "{source}"
+        );
+    }
+    let (_, plan) = Topology::parse("x.toml", &with("['2001:db8::53']")).expect("it is right");
+    let system = System::virtual_time(1);
+    let network = Network::build(&system, &plan, &Options::default()).expect("it can be built");
+    for node in ["b", "c"] {
+        let number = plan.vnets.iter().position(|v| v.name == node);
+        let vnet = network.vnet(number.expect("a node"));
+        let interfaces = vnet.inspect().expect("it is there").interfaces;
+        let given: Vec<_> = interfaces.iter().flat_map(|i| &i.anycast).collect();
+        assert_eq!(
+            given,
+            [&"2001:db8::53".parse::<std::net::Ipv6Addr>().expect("one")]
+        );
+    }
+}
+
+#[test]
 fn how_captures_are_made_is_for_the_topology_to_say() {
     let capture = "capture = { snaplen = 96, gso = 'cut', rotate = { bytes = '1MB', files = 3 } }";
     let source = with("", capture, "");

@@ -1,6 +1,6 @@
 //! Histories of what administrators do, for the tests of records.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -30,6 +30,8 @@ pub(crate) enum Act {
     Mac(u8, u8),
     Add(u8, u8, u8),
     Del(u8, u8),
+    Anycast(u8, u8),
+    Unanycast(u8, u8),
     Neighbour(u8, u8, u8),
     Unneighbour(u8, u8),
     RouteVia(u8, u8),
@@ -87,6 +89,8 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
         1 => (name.clone(), any::<u8>()).prop_map(|(n, m)| Act::Mac(n, m)),
         5 => (name.clone(), host.clone(), 24..=32_u8).prop_map(|(n, h, l)| Act::Add(n, h, l)),
         3 => (name.clone(), host.clone()).prop_map(|(n, h)| Act::Del(n, h)),
+        2 => (name.clone(), 1..4_u8).prop_map(|(n, h)| Act::Anycast(n, h)),
+        1 => (name.clone(), 1..4_u8).prop_map(|(n, h)| Act::Unanycast(n, h)),
         3 => (name.clone(), host.clone(), any::<u8>()).prop_map(|(n, h, m)| Act::Neighbour(n, h, m)),
         2 => (name.clone(), host.clone()).prop_map(|(n, h)| Act::Unneighbour(n, h)),
         2 => (host.clone(), host.clone()).prop_map(|(d, g)| Act::RouteVia(d, g)),
@@ -358,6 +362,14 @@ fn destination(n: u8) -> Ipv4Net {
     }
 }
 
+/// An anycast address, of a link or not.
+fn shared(n: u8) -> Ipv6Addr {
+    match n {
+        1 => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x53),
+        n => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n.into()),
+    }
+}
+
 fn station(n: u8) -> MacAddr {
     MacAddr([2, 8, 8, 8, 8, n])
 }
@@ -412,6 +424,11 @@ pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
         Act::Del(n, host) => {
             let address = Ipv4Addr::new(10, 0, 0, *host);
             vnet.remove_address(&interface(*n), address.into()).is_ok()
+        }
+        Act::Anycast(n, host) => vnet.add_anycast(&interface(*n), shared(*host)).is_ok(),
+        Act::Unanycast(n, host) => {
+            let address = shared(*host).into();
+            vnet.remove_address(&interface(*n), address).is_ok()
         }
         Act::Neighbour(n, host, m) => {
             let (address, mac) = (Ipv4Addr::new(10, 0, 0, *host), station(*m));

@@ -135,6 +135,7 @@ impl Plan {
         interfaces.push(PlannedInterface {
             name: end.interface.get_ref().clone(),
             addresses: end.addresses.iter().map(|net| *net.get_ref()).collect(),
+            anycast: end.anycast.iter().map(|addr| *addr.get_ref()).collect(),
             mac: end.mac.as_ref().map(|mac| *mac.get_ref()),
             ip_mtu: end.ip_mtu,
             link: strand.0,

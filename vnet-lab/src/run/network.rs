@@ -240,6 +240,10 @@ impl Network {
                     vnet.add_address(own, *address)
                         .map_err(|source| failed(own, source))?;
                 }
+                for address in &interface.anycast {
+                    vnet.add_anycast(own, *address)
+                        .map_err(|source| failed(own, source))?;
+                }
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! One end of a link, as a string (`"h1:eth0 192.0.2.1/24"`) or as a table.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 use toml::Spanned;
@@ -19,6 +19,7 @@ pub(super) struct EndSpec {
     pub(super) node: Spanned<String>,
     pub(super) interface: Option<Spanned<String>>,
     pub(super) addresses: Vec<Spanned<IpNet>>,
+    pub(super) anycast: Vec<Spanned<Ipv6Addr>>,
     /// The end says something of an address, right or wrong.
     pub(super) says_address: bool,
     pub(super) mac: Option<Spanned<MacAddr>>,
@@ -38,6 +39,7 @@ pub(super) struct VlanSpec {
     pub(super) vlan: Spanned<VlanConfig>,
     pub(super) interface: Option<Spanned<String>>,
     pub(super) addresses: Vec<Spanned<IpNet>>,
+    pub(super) anycast: Vec<Spanned<Ipv6Addr>>,
     pub(super) mac: Option<Spanned<MacAddr>>,
     pub(super) ip_mtu: Option<u16>,
     pub(super) classes: Option<ClassMaps>,
@@ -52,6 +54,7 @@ impl EndSpec {
             node,
             interface: None,
             addresses: Vec::new(),
+            anycast: Vec::new(),
             says_address: false,
             mac: None,
             ip_mtu,
@@ -105,6 +108,7 @@ fn short(text: &str, span: Span, problems: &mut Problems<'_>) -> Option<EndSpec>
         node,
         interface,
         addresses,
+        anycast: Vec::new(),
         says_address: text.split_whitespace().count() > 1,
         mac: None,
         ip_mtu: None,
@@ -129,6 +133,7 @@ fn long(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<EndSpec> {
         node: checked(node?, node_name, problems)?,
         interface: own.name,
         addresses: own.addresses,
+        anycast: own.anycast,
         says_address: own.says_address,
         mac: own.mac,
         ip_mtu: own.ip_mtu,
@@ -143,6 +148,8 @@ fn long(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<EndSpec> {
 struct InterfaceSpec {
     name: Option<Spanned<String>>,
     addresses: Vec<Spanned<IpNet>>,
+    /// Those that others may have as well.
+    anycast: Vec<Spanned<Ipv6Addr>>,
     /// Something is said of an address, right or wrong, or of VLANs.
     says_address: bool,
     mac: Option<Spanned<MacAddr>>,
@@ -158,6 +165,9 @@ fn interface(table: &mut Table<'_>, depth: u8, problems: &mut Problems<'_>) -> I
     let name = table.string("interface", problems);
     let one = table.string("address", problems);
     let several = table.array("addresses", problems);
+    let anycast = table.strings("anycast", problems).into_iter();
+    let anycast = anycast.filter_map(|text| checked(text, anycast_address, problems));
+    let anycast = anycast.collect();
     let mac = table.read("mac", mac, problems);
     let ip_mtu = table.integer("ip_mtu", 68..=65_535, problems);
     let advertise = table.value("advertise");
@@ -174,6 +184,7 @@ fn interface(table: &mut Table<'_>, depth: u8, problems: &mut Problems<'_>) -> I
     InterfaceSpec {
         name: name.and_then(|name| checked(name, new_interface_name, problems)),
         addresses,
+        anycast,
         says_address: has_address.is_some() || vlans.is_some(),
         mac,
         ip_mtu: ip_mtu.and_then(|n| u16::try_from(n.into_inner()).ok()),
@@ -223,6 +234,7 @@ fn vlans_on(value: Value<'_>, depth: u8, problems: &mut Problems<'_>) -> Vec<Vla
             vlan,
             interface: own.name,
             addresses: own.addresses,
+            anycast: own.anycast,
             mac: own.mac,
             ip_mtu: own.ip_mtu,
             classes: own.classes,
@@ -269,6 +281,7 @@ fn above(
     Some(InterfaceSpec {
         name: None,
         addresses,
+        anycast: Vec::new(),
         says_address: true,
         mac: None,
         ip_mtu: None,
@@ -393,4 +406,21 @@ fn address(text: &str) -> Result<IpNet, String> {
         }
     }
     Ok(net)
+}
+
+/// An address without a prefix, which other stations may have as well.
+fn anycast_address(text: &str) -> Result<Ipv6Addr, String> {
+    let addr: Ipv6Addr = text
+        .parse()
+        .map_err(|_| format!("expected an IPv6 address such as 2001:db8::53, found \"{text}\""))?;
+    let is_one = !addr.is_unspecified()
+        && !addr.is_multicast()
+        && !addr.is_loopback()
+        && addr.to_ipv4_mapped().is_none();
+    match is_one {
+        true => Ok(addr),
+        false => Err(format!(
+            "expected an address that interfaces can have, found {addr}"
+        )),
+    }
 }

@@ -157,7 +157,7 @@ fn unknown_key() {
     );
     only(
         "hosts = ['a', 'b']\n[[link]]\nends = ['a 192.0.2.1/30', { node = 'b', address = '192.0.2.2/30', mtu = 5 }]",
-        "3:67: unknown key `mtu` in link end: expected one of node, interface, address, addresses, mac, ip_mtu, advertise, vlan, access, trunk, native, tunnel, vids, learn, discover, private, broadcast, multicast, router, sticky, span, max_stations, max_stations_per_vlan, storm, stp, stations, lacp",
+        "3:67: unknown key `mtu` in link end: expected one of node, interface, address, addresses, anycast, mac, ip_mtu, advertise, vlan, access, trunk, native, tunnel, vids, learn, discover, private, broadcast, multicast, router, sticky, span, max_stations, max_stations_per_vlan, storm, stp, stations, lacp",
     );
 }
 
@@ -643,6 +643,59 @@ fn addresses_of_ipv6_are_checked_as_those_of_ipv4() {
             "",
         ),
         "2:43: IPv6 needs an `ip_mtu` of 1280 or more: it is 1279 here",
+    );
+}
+
+#[test]
+fn anycast_addresses_are_checked() {
+    let with = |said: &str| {
+        let a = format!("{{ node = 'a', address = '2001:db8::1/64', anycast = {said} }}");
+        ends(&a, "'b 2001:db8::2/64'", "")
+    };
+    assert_eq!(
+        errors(&with("['2001:db8::53', 'fe80::53', '2001:db8::']")),
+        [""; 0]
+    );
+    for (said, expected) in [
+        (
+            "['2001:db8::53/64']",
+            "expected an IPv6 address such as 2001:db8::53, found \"2001:db8::53/64\"",
+        ),
+        (
+            "['192.0.2.53']",
+            "expected an IPv6 address such as 2001:db8::53, found \"192.0.2.53\"",
+        ),
+        (
+            "['ff02::53']",
+            "expected an address that interfaces can have, found ff02::53",
+        ),
+        (
+            "['2001:db8::1']",
+            "duplicate address: 2001:db8::1 is already at a:eth0",
+        ),
+        (
+            "['2001:db8::2']",
+            "duplicate address: 2001:db8::2 is already at b:eth0",
+        ),
+    ] {
+        only(&with(said), &format!("2:72: {expected}"));
+    }
+    only(
+        &with("['2001:db8::53', '2001:db8::53']"),
+        "2:88: duplicate address: 2001:db8::53 is already at a:eth0",
+    );
+    only(
+        "hosts = ['a', 'b']\nswitches = ['s']\nlink = [{ ends = ['a 192.0.2.1/24', 's'] },\n\
+         { ends = ['b 192.0.2.2/24', { node = 's', anycast = ['2001:db8::53'] }] }]",
+        "4:54: `s` is a switch and has no address: expected none, found 2001:db8::53",
+    );
+    only(
+        &ends(
+            "{ node = 'a', address = '192.0.2.1/24', ip_mtu = 1000, anycast = ['2001:db8::53'] }",
+            "'b 192.0.2.2/24'",
+            "",
+        ),
+        "2:85: IPv6 needs an `ip_mtu` of 1280 or more: it is 1000 here",
     );
 }
 

@@ -488,6 +488,22 @@ fn addresses(topology: &Topology, segments: &Segments, problems: &mut Problems<'
             }
         }
     }
+    for (strand, end) in topology.ends() {
+        let mut own = BTreeSet::new();
+        for addr in &end.anycast {
+            let addr_text = addr.get_ref();
+            let ip = IpAddr::from(*addr_text);
+            let on = is_link_local(ip).then(|| segments.of_strand(&strand));
+            let owner = owners.get(&(ip, on)).copied();
+            let again = (!own.insert(ip)).then_some(end);
+            if let Some(owner) = owner.or(again) {
+                let (node, interface) = (owner.node.get_ref(), owner.interface.get_ref());
+                let message =
+                    format!("duplicate address: {addr_text} is already at {node}:{interface}");
+                problems.push(addr.span(), message);
+            }
+        }
+    }
 }
 
 /// An interface with an address of IPv6 sends packets of 1280 bytes whole (RFC 8200 section 5).
@@ -502,9 +518,12 @@ fn mtus_of(end: &End, below: u16, problems: &mut Problems<'_>) {
     let ip_mtu = end.ip_mtu.map_or(below, |own| own.min(below));
     let mut nets = end.addresses.iter();
     let net = nets.find(|net| net.get_ref().addr().is_ipv6());
-    if let Some(net) = net.filter(|_| ip_mtu < IPV6_MIN_MTU) {
+    let place = net
+        .map(Spanned::span)
+        .or(end.anycast.first().map(Spanned::span));
+    if let Some(place) = place.filter(|_| ip_mtu < IPV6_MIN_MTU) {
         problems.push(
-            net.span(),
+            place,
             format!("IPv6 needs an `ip_mtu` of {IPV6_MIN_MTU} or more: it is {ip_mtu} here"),
         );
     }

@@ -1,6 +1,6 @@
 //! Creating and changing interfaces and their addresses.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -418,6 +418,35 @@ impl Vnet {
                     metric: stack.ip.raise_connected(address, id, metric),
                 },
             ))
+        })
+    }
+
+    /// Gives an interface an anycast address (RFC 4291, section 2.6), which other stations may have as well: packets to it
+    /// come to the nearest. Nobody is asked whether others have it, nothing is sent from it, no socket can be bound to
+    /// it, and segments of TCP to it are dropped. On its link, the vnet answers for it after up to a second
+    /// (RFC 4861, section 7.2.7).
+    /// It has no prefix, and no route but that to itself. [`Vnet::remove_address`] takes it away.
+    ///
+    /// # Errors
+    /// No interface of that name, or a member of a bridge or a lagg; an address that no host can have, or one that the
+    /// interface has, or that is one of the vnet's own.
+    ///
+    /// ```
+    /// use vnet::System;
+    ///
+    /// let server = System::virtual_time(1).create("server")?;
+    /// server.port("eth0", None)?;
+    /// server.add_anycast("eth0", "2001:db8::53".parse()?)?;
+    /// assert_eq!(server.inspect()?.interfaces[1].anycast.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn add_anycast(&self, name: &str, address: Ipv6Addr) -> Result<(), AdminError> {
+        self.require(Privilege::InterfaceConfig)?;
+        self.configure(|stack, _| {
+            let id = stack.ifs.id_of(name)?;
+            stack.add_anycast(id, address)?;
+            let interface = name.to_owned();
+            Ok(Op::Interface(interface, IfOp::AddAnycast { address }))
         })
     }
 

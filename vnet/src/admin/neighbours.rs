@@ -63,7 +63,7 @@ impl Vnet {
         self.configure(|stack, cx| {
             let id = with_neighbours(stack, interface)?;
             let at = stack.addr_on_link(id, address);
-            if stack.ip.contains(at) {
+            if stack.ip.contains(at) || stack.ip.dad.holds(at) {
                 return Err(AdminError::AddressInUse(address));
             }
             let set = stack.set_neighbour(cx, id, at, mac);

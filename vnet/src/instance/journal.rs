@@ -154,7 +154,7 @@ impl Journal {
             {
                 return;
             }
-            Op::Interface(_, IfOp::AddAddress { address, .. }) => self.has_address(*address),
+            Op::Interface(_, made) => self.has_address(made),
             _ => {}
         }
         let key = match effect(&op) {
@@ -191,15 +191,19 @@ impl Journal {
 
     /// Notes what an operation on an interface of another vnet's has undone here.
     pub(crate) fn note_borrowed(&mut self, op: &Op) {
-        if let Op::Interface(_, IfOp::AddAddress { address, .. }) = op {
-            self.has_address(*address);
+        if let Op::Interface(_, made) = op {
+            self.has_address(made);
         }
     }
 
     /// The vnet's own address takes the place of a static route to it.
-    fn has_address(&mut self, address: IpNet) {
-        let host = Key::Route(IpNet::from(address.addr()), 0);
-        self.entries.remove(&host);
+    fn has_address(&mut self, op: &IfOp) {
+        let address = match op {
+            IfOp::AddAddress { address, .. } => address.addr(),
+            IfOp::AddAnycast { address } => IpAddr::from(*address),
+            _ => return,
+        };
+        self.entries.remove(&Key::Route(IpNet::from(address), 0));
     }
 
     fn insert(&mut self, key: Key, op: Op) {
@@ -442,6 +446,7 @@ fn of_interface(interface: Box<str>, op: &IfOp) -> Effect {
         | IfOp::SetOffload { .. }
         | IfOp::SetLink { .. } => Makes(Key::Setting(interface, op.name())),
         IfOp::AddAddress { address, .. } => Makes(Key::Address(interface, address.addr())),
+        IfOp::AddAnycast { address } => Makes(Key::Address(interface, (*address).into())),
         IfOp::RemoveAddress { address } => Unmakes(Key::Address(interface, *address)),
         IfOp::AddNeighbour { address, .. } => Makes(Key::Neighbour(interface, *address)),
         IfOp::RemoveNeighbour { address } => Unmakes(Key::Neighbour(interface, *address)),

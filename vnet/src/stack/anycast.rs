@@ -3,16 +3,19 @@
 //! They are told apart from other addresses in [`addr`](crate::ip::addr): nothing is sent from them, no socket is bound to
 //! them, nobody is asked whether others have them, and no conflict is seen where others do.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
 
 use super::Stack;
+use super::limits::Resource;
 use crate::base::id::IfId;
 use crate::ip::addr::Kind;
 use crate::ip::family::{Family, V6};
 use crate::ip::state::Forwarding;
 use crate::ip::v6;
+use crate::netif::AdminError;
+use crate::packet::header::zone;
 
 /// The subnet-router anycast address of the prefix of an address (section 2.6.1), where there is one: RFC 6164 section
 /// 5.1, not on links between two routers.
@@ -49,6 +52,65 @@ impl Stack {
         }
     }
 
+    /// Gives an interface an anycast address. What this vnet itself sends there comes to it: it is the nearest that has
+    /// the address.
+    ///
+    /// # Errors
+    /// A member of a bridge or a lagg; an address that no host can have, or one that the vnet has by itself or that the
+    /// interface has; a full table of routes.
+    pub(crate) fn add_anycast(&mut self, ifid: IfId, addr: Ipv6Addr) -> Result<(), AdminError> {
+        self.refuse_member(ifid)?;
+        let bad = AdminError::BadAddress(IpAddr::from(addr).into());
+        let is_host = matches!(V6::kind(addr), Kind::Unicast | Kind::LinkLocal);
+        if !is_host || zone::split(addr).1 != 0 {
+            return Err(bad);
+        }
+        let IpAddr::V6(inside) = self.addr_on_link(ifid, addr.into()) else {
+            return Err(bad);
+        };
+        if self.ip.contains(inside.into())
+            || self.ip.dad.holds(inside.into())
+            || self.ip.anycast.given.contains(&(ifid, inside))
+        {
+            return Err(AdminError::AddressInUse(addr.into()));
+        }
+        if let Some(loopback) = self.loopback()
+            && self.add_host_route(inside.into(), loopback).is_err()
+        {
+            return Err(AdminError::Limit(Resource::Routes.as_str()));
+        }
+        self.ip.anycast.given.insert((ifid, inside));
+        self.put_anycast(ifid, inside);
+        self.keep_own_addresses(ifid);
+        self.configured();
+        Ok(())
+    }
+
+    /// Takes an anycast address that it was given from an interface. False when it was not.
+    pub(super) fn remove_anycast(&mut self, ifid: IfId, addr: Ipv6Addr) -> bool {
+        let was_given = self.ungive_anycast(ifid, addr);
+        if was_given {
+            // It may be that of a subnet as well.
+            let routes = self.ip.v6.tunables.forwarding == Forwarding::Enabled;
+            let is_of_subnet = |net| of_subnet(net) == Some(addr);
+            let addrs = &self.ip.v6.addrs;
+            if !routes || !addrs.on_interface(ifid).any(|a| is_of_subnet(a.net)) {
+                self.take_anycast(ifid, addr);
+            }
+            self.keep_own_addresses(ifid);
+            self.configured();
+        }
+        was_given
+    }
+
+    fn ungive_anycast(&mut self, ifid: IfId, addr: Ipv6Addr) -> bool {
+        let was_given = self.ip.anycast.given.remove(&(ifid, addr));
+        if was_given && !self.ip.anycast.is_given(addr) {
+            self.remove_host_route(addr.into());
+        }
+        was_given
+    }
+
     /// This is a router now.
     pub(super) fn joins_subnets(&mut self) {
         for ifid in self.ifs.ids() {
@@ -71,6 +133,7 @@ impl Stack {
     /// An interface goes away.
     pub(super) fn forget_anycast(&mut self, ifid: IfId) {
         for addr in self.ip.v6.addrs.anycast_on(ifid).collect::<Vec<_>>() {
+            self.ungive_anycast(ifid, addr);
             self.take_anycast(ifid, addr);
         }
     }
@@ -99,7 +162,6 @@ mod tests {
     use crate::instance::{OwnedVnet, System};
     use crate::net::{EchoEvent, EchoSocket, RawSocket, UdpSocket};
     use std::io::ErrorKind;
-    use std::net::IpAddr;
 
     const SUBNET: &str = "2001:db8:1::";
 
@@ -179,6 +241,174 @@ mod tests {
         assert_eq!(anycast(first), ["2001:db8:2::"]);
         first.remove_interface("eth0").expect("it is there");
         assert!(anycast(first).is_empty());
+    }
+
+    const SERVICE: &str = "2001:db8:1::53";
+
+    fn service(vnet: &OwnedVnet) -> Result<(), AdminError> {
+        vnet.add_anycast("eth0", SERVICE.parse().expect("an address"))
+    }
+
+    fn configured(vnet: &OwnedVnet) -> Vec<String> {
+        let all = vnet.inspect().expect("alive").interfaces;
+        let all = all.iter().flat_map(|i| &i.anycast);
+        all.map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn several_stations_are_given_an_address_and_one_that_has_it_answers() {
+        let system = System::virtual_time(1);
+        let all = link(&system);
+        let [host, first, second, _switch] = &all;
+        system.sleep(Duration::from_secs(3)).expect("it may wait");
+        let sent = |vnet: &OwnedVnet| {
+            let interfaces = vnet.interfaces().expect("alive");
+            interfaces.iter().map(|i| i.counters.tx_frames).sum::<u64>()
+        };
+        let before = [first, second].map(sent);
+        for vnet in [first, second] {
+            vnet.set_forwarding(Forwarding::Disabled).expect("it may");
+            service(vnet).expect("it is new");
+        }
+        system.sleep(Duration::from_secs(3)).expect("it may wait");
+        // Nobody is asked whether others have it, and it is not announced.
+        assert_eq!([first, second].map(sent), before);
+        let heard = RawSocket::open_in(host, 58).expect("room for one");
+        let patience = Some(Duration::from_secs(3));
+        heard.set_read_timeout(patience).expect("a time");
+        let asked = system.now();
+        let (reply, at) = ping(host, SERVICE).expect("an answer");
+        let EchoEvent::Reply { from, .. } = reply else {
+            panic!("{reply:?}");
+        };
+        assert!([ip("2001:db8:1::2"), ip("2001:db8:1::3")].contains(&from));
+        assert!(at > asked && at <= asked + Duration::from_secs(1));
+        let (mut answers, mut bytes) = (0, [0; 256]);
+        while let Ok((len, meta)) = heard.recv_from(&mut bytes) {
+            let target = SERVICE.parse::<Ipv6Addr>().expect("an address");
+            assert_ne!(meta.src, ip(SERVICE));
+            if bytes[0] == 136 && bytes[8..24] == target.octets() && len > 24 {
+                assert_eq!(bytes[4], 0x40, "solicited, and not override");
+                answers += 1;
+            }
+        }
+        assert_eq!(answers, 2, "each answers once");
+        // Who has it is the nearest that has it.
+        let near = ping(first, SERVICE).expect("an answer");
+        assert!(matches!(near.0, EchoEvent::Reply { from, .. } if from == ip("2001:db8:1::2")));
+        for vnet in [first, second] {
+            let conflicts = vnet.core.with(|stack, _| stack.neigh.stats().conflicts);
+            assert_eq!(conflicts, Ok(0));
+            let bound = UdpSocket::bind_in(vnet, (SERVICE, 9)).map(drop);
+            let bound = bound.map_err(|error| error.kind());
+            assert_eq!(bound, Err(ErrorKind::AddrNotAvailable));
+        }
+        first
+            .remove_address("eth0", ip(SERVICE))
+            .expect("it is there");
+        second.remove_interface("eth0").expect("it is there");
+        assert!(configured(first).is_empty() && configured(second).is_empty());
+        assert!(ping(host, SERVICE).is_none());
+        for vnet in all {
+            let routes = vnet.routes().expect("alive");
+            assert!(routes.iter().all(|r| r.dst.addr() != ip(SERVICE)));
+            assert!(vnet.destroy().leaked.is_zero());
+        }
+    }
+
+    #[test]
+    fn an_anycast_address_is_given_once_and_to_whom_it_can_belong() {
+        let system = System::virtual_time(1);
+        let all = link(&system);
+        let [host, first, _second, switch] = &all;
+        let give = |vnet: &OwnedVnet, on: &str, text: &str| {
+            vnet.add_anycast(on, text.parse().expect("an address"))
+        };
+        assert_eq!(give(host, "eth0", SERVICE), Ok(()));
+        let taken = Err(AdminError::AddressInUse(ip(SERVICE)));
+        assert_eq!(give(host, "eth0", SERVICE), taken);
+        assert_eq!(
+            host.add_address("eth0", "2001:db8:1::53/64".parse().expect("a prefix")),
+            taken
+        );
+        let own = "2001:db8:1::1";
+        assert_eq!(
+            give(host, "eth0", own),
+            Err(AdminError::AddressInUse(ip(own)))
+        );
+        for wrong in ["::", "::1", "ff02::1", "fe80:1::5", "::ffff:192.0.2.1"] {
+            let net = ip(wrong).into();
+            assert_eq!(
+                give(host, "eth0", wrong),
+                Err(AdminError::BadAddress(net)),
+                "{wrong}"
+            );
+        }
+        let missing = give(host, "eth9", SERVICE);
+        assert!(
+            matches!(missing, Err(AdminError::NotFound(_))),
+            "{missing:?}"
+        );
+        let member = give(switch, "p0", SERVICE);
+        assert!(
+            matches!(member, Err(AdminError::BridgeMember(_))),
+            "{member:?}"
+        );
+        // Each link has its own, and a vnet may have one on several.
+        assert_eq!(give(host, "lo0", SERVICE), Ok(()));
+        assert_eq!(give(host, "eth0", "fe80::53"), Ok(()));
+        assert_eq!(configured(host), [SERVICE, "2001:db8:1::53", "fe80::53"]);
+        let has_route = |vnet: &OwnedVnet| {
+            let routes = vnet.routes().expect("alive");
+            routes.iter().any(|r| r.dst.addr() == ip(SERVICE))
+        };
+        host.remove_address("lo0", ip(SERVICE))
+            .expect("it is there");
+        assert!(has_route(host));
+        host.remove_address("eth0", ip(SERVICE))
+            .expect("it is there");
+        assert!(!has_route(host));
+        assert_eq!(
+            host.remove_address("eth0", ip(SERVICE)),
+            Err(AdminError::NoSuchAddress(ip(SERVICE)))
+        );
+        // That of a subnet stays when it is given to a router and taken away, or the router becomes a host.
+        assert_eq!(give(first, "eth0", SUBNET), Ok(()));
+        first
+            .remove_address("eth0", ip(SUBNET))
+            .expect("it is there");
+        assert_eq!(anycast(first), [SUBNET]);
+        assert_eq!(give(first, "eth0", SUBNET), Ok(()));
+        first.set_forwarding(Forwarding::Disabled).expect("it may");
+        assert_eq!(anycast(first), [SUBNET]);
+        first
+            .remove_address("eth0", ip(SUBNET))
+            .expect("it is there");
+        assert!(anycast(first).is_empty());
+        // An interface that has no other speaks IPv6 by its link-local address.
+        switch.port("port", None).expect("a free name");
+        assert_eq!(give(switch, "port", SERVICE), Ok(()));
+        let port = switch.interfaces().expect("alive");
+        let port = port.iter().find(|i| i.name == "port").expect("it is there");
+        assert!(
+            matches!(&port.addresses[..], [IpNet::V6(own)] if own.addr().is_unicast_link_local())
+        );
+        // It is configuration.
+        let record = switch
+            .record()
+            .expect("alive")
+            .to_toml()
+            .expect("it can be written");
+        assert!(record.contains("add_anycast"), "{record}");
+        for vnet in [host, switch] {
+            let twin = vnet
+                .clone_as(&format!("{}-twin", vnet.name()))
+                .expect("possible");
+            let [twin, vnet] = [&twin, vnet].map(|v| v.inspect().expect("alive").normalised());
+            assert_eq!(twin, vnet);
+        }
+        let seen = switch.inspect().expect("alive").to_string();
+        assert!(seen.contains("inet6 2001:db8:1::53 anycast"), "{seen}");
     }
 
     #[test]

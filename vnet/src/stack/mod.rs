@@ -147,15 +147,7 @@ impl Stack {
     /// a bridge.
     pub(crate) fn add_address(&mut self, ifid: IfId, net: IpNet) -> Result<(), AdminError> {
         let addr = net.addr();
-        if let Some(netif) = self.ifs.get(ifid)
-            && let Some(member) = &netif.member
-        {
-            let name = netif.name.to_string();
-            return Err(match member {
-                Member::Bridge(_) => AdminError::BridgeMember(name),
-                Member::Lagg(_) => AdminError::LaggMember(name),
-            });
-        }
+        self.refuse_member(ifid)?;
         // Where the number of the link is to stand, an address has nothing.
         if matches!(addr, IpAddr::V6(addr) if zone::split(addr).1 != 0) {
             return Err(AdminError::BadAddress(net));
@@ -195,6 +187,16 @@ impl Stack {
         })
     }
 
+    /// What is a member of a bridge or a lagg has no addresses.
+    fn refuse_member(&self, ifid: IfId) -> Result<(), AdminError> {
+        let netif = self.ifs.get(ifid);
+        match netif.and_then(|i| Some((i.name.to_string(), i.member.as_ref()?))) {
+            None => Ok(()),
+            Some((name, Member::Bridge(_))) => Err(AdminError::BridgeMember(name)),
+            Some((name, Member::Lagg(_))) => Err(AdminError::LaggMember(name)),
+        }
+    }
+
     /// An address on the link of an interface, with the number of that link if it is one that needs it.
     pub(crate) fn addr_on_link(&self, ifid: IfId, addr: IpAddr) -> IpAddr {
         self.on_link(ifid, addr.into()).addr()
@@ -210,6 +212,12 @@ impl Stack {
 
     /// Gives an interface an address, of which it may have to be asked first whether somebody else has it.
     fn begin_address(&mut self, ifid: IfId, net: IpNet) -> Result<(), AddressError> {
+        // Others have it as well.
+        if let IpAddr::V6(addr) = net.addr()
+            && self.ip.anycast.is_given(addr)
+        {
+            return Err(AddrError::Exists(addr.into()).into());
+        }
         self.put_address(ifid, net)?;
         let asks = self.ifs.get(ifid).is_some_and(|i| i.can().needs_neighbours);
         if asks && self.ip.dad.count_of(net.addr()) > 0 {
@@ -386,8 +394,10 @@ impl Stack {
         match netif.can().needs_neighbours {
             true => {
                 let obeys = self.ip.autoconf.accept == Accept::Advertisements;
-                if !obeys || netif.member.is_some() {
-                    given.peek()?;
+                let speaks =
+                    given.peek().is_some() || self.ip.anycast.given_on(ifid).next().is_some();
+                if !speaks && (!obeys || netif.member.is_some()) {
+                    return None;
                 }
                 let number = zone::number(ifid)?;
                 let own = Ipv6Net::new_assert(v6::link_local(netif.mac, number), 64);
@@ -406,6 +416,11 @@ impl Stack {
     /// The interface does not have it.
     pub(crate) fn remove_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AdminError> {
         let addr = self.on_link(ifid, addr.into()).addr();
+        if let IpAddr::V6(addr) = addr
+            && self.remove_anycast(ifid, addr)
+        {
+            return Ok(());
+        }
         let is_derived = match addr {
             IpAddr::V4(addr) => self.ip.link_local.of(ifid) == Some(addr),
             IpAddr::V6(addr) => {
@@ -446,7 +461,8 @@ impl Stack {
         for ifid in self.ifs.ids() {
             let addrs = self.ip.addresses_on(ifid).map(|net| net.addr());
             let addrs = addrs.filter(|addr| self.ip.contains(*addr));
-            for addr in addrs.collect::<Vec<_>>() {
+            let anycast = self.ip.anycast.given_on(ifid).map(IpAddr::from);
+            for addr in addrs.chain(anycast).collect::<Vec<_>>() {
                 // A limit that a step has set before may leave no room for it.
                 let _ = self.add_host_route(addr, loopback);
             }

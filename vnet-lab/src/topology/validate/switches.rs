@@ -56,14 +56,14 @@ fn bridges(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>
             continue;
         };
         let (node, kind) = (end.node.get_ref(), kind.as_str());
-        if let Some(net) = end.addresses.first() {
-            problems.push(
-                net.span(),
-                format!(
-                    "`{node}` is a {kind} and has no address: expected none, found {}",
-                    net.get_ref()
-                ),
-            );
+        let net = end.addresses.first();
+        let net = net.map(|net| (net.span(), net.get_ref().to_string()));
+        let anycast = end.anycast.first();
+        let anycast = || anycast.map(|addr| (addr.span(), addr.get_ref().to_string()));
+        if let Some((place, found)) = net.or_else(anycast) {
+            let message =
+                format!("`{node}` is a {kind} and has no address: expected none, found {found}");
+            problems.push(place, message);
         }
     }
     for node in topology.nodes.iter().filter(|n| n.kind.is_bridge()) {

@@ -168,6 +168,9 @@ fn interface(view: &InterfaceView, width: usize, f: &mut String) -> fmt::Result 
             false => writeln!(f)?,
         }
     }
+    for addr in &view.anycast {
+        writeln!(f, "\tinet6 {addr} anycast")?;
+    }
     if has_neighbours {
         write!(f, "\tmedia: {}", info.kind)?;
         match &view.peer {

@@ -131,6 +131,9 @@ pub struct InterfaceView {
     /// Those of its addresses that follow from router advertisements, and the one of IPv4 that it gave itself (RFC 3927).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub autoconfigured: Vec<IpAddr>,
+    /// The anycast addresses that it was given, which other stations may have as well. They are not among its addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub anycast: Vec<Ipv6Addr>,
     /// Those of its addresses that are not used until it is known that nobody else has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tentative: Vec<IpAddr>,
@@ -143,8 +146,8 @@ pub struct InterfaceView {
 }
 
 impl Inspection {
-    /// Its configuration only, without names of vnets, MAC addresses and the link-local addresses that
-    /// follow from them, carriers, counters, times, and everything that comes and goes with use. Two instances are twins when this is equal.
+    /// Its configuration only, without names of vnets, MAC addresses, the addresses of IPv6 that interfaces have by
+    /// themselves, carriers, counters, times, and everything that comes and goes with use. Two instances are twins when this is equal.
     /// Interfaces and init steps are in the order of their names, since a step that was registered
     /// late runs early in a twin.
     #[must_use]
@@ -187,7 +190,7 @@ impl Inspection {
         // What follows from a MAC address alone differs like that, and what follows from others' words is
         // theirs.
         for interface in &mut interfaces {
-            let own = link_local(interface.info.mac);
+            let own = own_v6(&interface.info);
             let said = &interface.autoconfigured;
             let is_given = |addr| addr != own && !said.contains(&addr);
             interface.info.addresses.retain(|net| is_given(net.addr()));
@@ -196,7 +199,9 @@ impl Inspection {
         let is_derived = |r: &RouteInfo| match (r.origin, r.dst) {
             (Origin::Advertised, _) => true,
             (Origin::Connected, IpNet::V4(net)) => net.addr().is_link_local(),
-            (Origin::Connected, IpNet::V6(net)) => net.addr().is_unicast_link_local(),
+            (Origin::Connected, IpNet::V6(net)) => {
+                net.addr().is_unicast_link_local() || net.addr().is_loopback()
+            }
             _ => false,
         };
         routes.retain(|r| !is_derived(r));
@@ -249,9 +254,12 @@ impl Inspection {
     }
 }
 
-/// The link-local address that an interface has by itself.
-fn link_local(mac: MacAddr) -> IpAddr {
-    v6::link_local(mac, 0).into()
+/// The address of IPv6 that an interface has by itself, unless there was no room for its routes.
+fn own_v6(info: &IfInfo) -> IpAddr {
+    match info.kind.can().needs_neighbours {
+        true => v6::link_local(info.mac, 0).into(),
+        false => Ipv6Addr::LOCALHOST.into(),
+    }
 }
 
 /// The names of those whose carriers follow from what LACP has agreed on.
@@ -297,6 +305,7 @@ fn configured(view: InterfaceView) -> InterfaceView {
         dns: _,
         search: _,
         autoconfigured: _,
+        mut anycast,
         tentative: _,
         duplicate: _,
         groups: _,
@@ -308,7 +317,7 @@ fn configured(view: InterfaceView) -> InterfaceView {
         ip_mtu,
         admin,
         carrier,
-        addresses,
+        mut addresses,
         member_of,
         mut members,
         vlan,
@@ -320,6 +329,9 @@ fn configured(view: InterfaceView) -> InterfaceView {
     if aggregation.is_none() {
         members.sort();
     }
+    // Those that are asked for are listed after the others, and a twin is told to ask for addresses when it has them.
+    addresses.sort_unstable();
+    anycast.sort_unstable();
     InterfaceView {
         info: IfInfo {
             name,
@@ -358,6 +370,7 @@ fn configured(view: InterfaceView) -> InterfaceView {
         dns: Vec::new(),
         search: Vec::new(),
         autoconfigured: Vec::new(),
+        anycast,
         tentative: Vec::new(),
         duplicate: Vec::new(),
         groups: Vec::new(),
@@ -457,6 +470,13 @@ fn interface_views(inside: &Inside, now: Instant, current: &str) -> Vec<Interfac
                 .autoconfigured(netif.id)
                 .map(IpAddr::V6)
                 .chain(inside.stack.ip.link_local.of(netif.id).map(IpAddr::V4))
+                .collect(),
+            anycast: inside
+                .stack
+                .ip
+                .anycast
+                .given_on(netif.id)
+                .map(zone::wire)
                 .collect(),
             tentative: held(inside.stack, netif, Phase::Tentative),
             duplicate: held(inside.stack, netif, Phase::Duplicate),

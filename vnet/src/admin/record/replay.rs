@@ -541,6 +541,7 @@ impl Vnet {
                 self.set_router(name, config.as_deref().cloned())?;
             }
             IfOp::AddAddress { address, metric } => self.add_address_at(name, *address, *metric)?,
+            IfOp::AddAnycast { address } => self.add_anycast(name, *address)?,
             IfOp::RemoveAddress { address } => self.remove_address(name, *address)?,
             IfOp::AddNeighbour { address, mac } => self.add_neighbour(name, *address, *mac)?,
             IfOp::RemoveNeighbour { address } => self.remove_neighbour(name, *address)?,

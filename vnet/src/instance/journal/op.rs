@@ -4,7 +4,7 @@
 //! flat: a table with its name under `op`, the interface that it concerns, and its fields.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -234,6 +234,11 @@ operations! {
                 /// interface had the prefix before.
                 #[serde(default, skip_serializing_if = "is_zero")]
                 metric: u32,
+            },
+            /// [`Vnet::add_anycast`](crate::Vnet::add_anycast).
+            AddAnycast = "add_anycast" {
+                /// It has no prefix.
+                address: Ipv6Addr,
             },
             /// [`Vnet::remove_address`](crate::Vnet::remove_address).
             RemoveAddress = "remove_address" {
@@ -474,6 +479,7 @@ impl fmt::Display for IfOp {
                 config: Some(config),
             } => write!(f, " {config:?}"),
             IfOp::AddAddress { address, .. } => write!(f, " {address}"),
+            IfOp::AddAnycast { address } => write!(f, " {address}"),
             IfOp::RemoveAddress { address } | IfOp::RemoveNeighbour { address } => {
                 write!(f, " {address}")
             }
@@ -648,6 +654,11 @@ op = "add_address"
 interface = "eth0"
 address = "192.0.2.1/24"
 metric = 1
+
+[[ops]]
+op = "add_anycast"
+interface = "eth0"
+address = "2001:db8::53"
 
 [[ops]]
 op = "remove_address"

@@ -78,9 +78,20 @@ impl Anycast {
         self.waiting.first_key_value().map(|((at, _), _)| *at)
     }
 
+    /// True when an interface was given this address.
+    pub(crate) fn is_given(&self, addr: Ipv6Addr) -> bool {
+        self.given.iter().any(|(_, given)| *given == addr)
+    }
+
+    /// The addresses that an interface was given.
+    pub(crate) fn given_on(&self, ifid: IfId) -> impl Iterator<Item = Ipv6Addr> {
+        let from = self.given.range((ifid, Ipv6Addr::UNSPECIFIED)..);
+        let on = from.take_while(move |(on, _)| *on == ifid);
+        on.map(|(_, addr)| *addr)
+    }
+
     /// An address is none of ours any more: nothing is said of it.
     pub(crate) fn forget(&mut self, ifid: IfId, target: Ipv6Addr) {
-        self.given.remove(&(ifid, target));
         self.waiting
             .retain(|_, answer| (answer.ifid, answer.target) != (ifid, target));
     }

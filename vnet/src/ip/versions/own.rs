@@ -41,7 +41,7 @@ impl Ip {
     pub(crate) fn has_given_v6(&self) -> bool {
         // Those that follow from advertisements are none that were given.
         let derived = self.own.len() + self.autoconf.assigned.len();
-        self.v6.addrs.len() + self.dad.held_v6_len() > derived
+        self.v6.addrs.len() + self.dad.held_v6_len() > derived || !self.anycast.given.is_empty()
     }
 
     /// The addresses of IPv6 that an interface was given.
@@ -53,10 +53,10 @@ impl Ip {
         all.filter(move |addr| Some(*addr) != own && !assigned.contains(&(ifid, *addr)))
     }
 
-    /// The addresses that an interface was given.
+    /// The addresses that an interface was given, and then the anycast addresses.
     pub(crate) fn given_on(&self, ifid: IfId) -> impl Iterator<Item = IpAddr> {
-        self.given_v4(ifid)
-            .chain(self.given_v6(ifid).map(IpAddr::from))
+        let v6 = self.given_v6(ifid).chain(self.anycast.given_on(ifid));
+        self.given_v4(ifid).chain(v6.map(IpAddr::from))
     }
 
     /// The addresses of IPv4 that an interface was given.

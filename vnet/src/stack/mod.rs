@@ -5,6 +5,8 @@
 //! | [`rx`] | the stages that an incoming frame passes |
 //! | [`tx`] | the stages that an outgoing packet passes |
 //! | [`deadlines`] | the deadlines of all protocols |
+//! | `classes` | traffic classes of packets and priorities of tags |
+//! | `ways` | which way a packet of ours goes, and from which source |
 //! | `groups` | groups at sockets |
 //! | `discovery` | LLDP: which frames are heard, and by which interfaces it speaks |
 //! | [`sockets`] | calls of the socket layer that concern more than one protocol |
@@ -12,6 +14,7 @@
 //! | `options` | packets of IPv4 with options |
 //! | `aggregation` | laggs and the rest of the stack |
 //! | `anycast` | anycast addresses |
+//! | `link_local` | addresses that IPv4 interfaces give themselves |
 //! | `autoconf` | router discovery: what follows from it, and what a router says |
 //! | [`census`] | everything a stack holds, counted |
 //! | `listening` | IGMP and MLD: what routers are told of groups |

@@ -14,7 +14,7 @@
 //!
 //! What comes in of ARP and neighbour discovery is in `rx/neighbours.rs`.
 //!
-//! `prerouting`, `input` and `forward`, and `output` and `postrouting` in [`tx`], are the five stages at
+//! `prerouting`, `input` and `forward`, and `output_by` and `postrouting` in [`tx`], are the five stages at
 //! which a filter would decide. A stage has the packet, its header and the interface in hand before
 //! anything is decided about it.
 

@@ -3,9 +3,9 @@
 //! ```text
 //! flush ─┬─ segment (TCP) ─┐
 //!        └─ probe (ARP)    │
-//! datagram (UDP, raw) ─────┼─ output ─ postrouting ─ hop ─ ether ──► netif
-//! icmp, icmp_error ────────┘                ▲                  └─ send ─► interface by interface
-//!                             rx::forward ──┘
+//! datagram (UDP, raw) ─────┼─ output ─ output_by ─ postrouting ─ hop ─ ether ──► netif
+//! icmp, icmp_error ────────┘                            ▲                  └─ send ─► interface by interface
+//!                                         rx::forward ──┘
 //! ```
 //!
 //! A packet that leaves by an interface that stands on others passes from one to the next: each returns a verdict, and
@@ -166,7 +166,7 @@ fn datagram_by(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(), Socke
     output_bound(s, cx, &to, packet, out.by)
 }
 
-/// The stage of what is ours, of a socket that is bound to an interface.
+/// Sends a packet of ours by the interface that its socket is bound to.
 #[cold]
 fn output_bound(
     s: &mut Stack,
@@ -216,8 +216,7 @@ pub(super) fn icmp(s: &mut Stack, cx: &mut Cx, message: icmp::Message) {
     let _ = output(s, cx, &message.to, message.packet);
 }
 
-/// The stage of what is ours: finds the way for a packet and sends it. A failure is counted here and
-/// reported.
+/// Finds the way for a packet of ours and sends it. A failure is counted here and reported.
 pub(super) fn output(
     s: &mut Stack,
     cx: &mut Cx,
@@ -233,7 +232,7 @@ pub(super) fn output(
     }
 }
 
-/// The same, with the way known.
+/// The stage of what is ours, with its way known.
 #[inline]
 pub(super) fn output_by(
     s: &mut Stack,

@@ -42,7 +42,7 @@ use crate::transport::tcp::{Congestion, EcnUse, Feature};
 pub enum Access {
     /// Nobody: it is read-only.
     ReadOnly,
-    /// The owner only: it guards what tenants share.
+    /// The owner only: it protects resources that tenants share.
     Owner,
     /// The owner, and tenants with this privilege.
     Tenant(Privilege),
@@ -71,7 +71,7 @@ pub struct Description {
     pub unit: &'static str,
     /// Who may change it.
     pub access: Access,
-    /// Least value.
+    /// Lowest value.
     pub least: u64,
     /// Largest value.
     pub most: u64,
@@ -132,64 +132,35 @@ impl Tunable for Duration {
     }
 }
 
-macro_rules! switch {
-    ($($type:ident: $off:ident = 0, $on:ident = 1;)+) => {$(
-        #[doc = concat!("`0` is ", stringify!($off), ", `1` is ", stringify!($on), ".")]
+/// Enums whose variants have numbers, from 0 on, and names if the type has a list of them.
+macro_rules! numbered {
+    ($($type:ident $(($names:expr))?: $($variant:ident = $raw:literal),+;)+) => {$(
         impl Tunable for $type {
+            $(const NAMES: &'static [&'static str] = $names;)?
             fn to_raw(self) -> u64 {
-                u64::from(self == $type::$on)
+                match self {
+                    $($type::$variant => $raw,)+
+                }
             }
             fn from_raw(raw: u64) -> $type {
-                if raw == 0 { $type::$off } else { $type::$on }
+                let all = [$($type::$variant),+];
+                all[(raw as usize).min(all.len() - 1)]
             }
         }
     )+};
 }
 
-switch! {
+numbered! {
     Feature: Off = 0, On = 1;
     Forwarding: Disabled = 0, Enabled = 1;
     Redirects: Silent = 0, Sent = 1;
+    Congestion(Congestion::NAMES): Reno = 0, Cubic = 1, Bbr = 2, Dctcp = 3;
+    EcnUse(EcnUse::NAMES): Off = 0, Ask = 1, Grant = 2, Accurate = 3;
 }
 
-impl Tunable for Congestion {
-    const NAMES: &'static [&'static str] = Congestion::NAMES;
-    fn to_raw(self) -> u64 {
-        match self {
-            Congestion::Reno => 0,
-            Congestion::Cubic => 1,
-            Congestion::Bbr => 2,
-            Congestion::Dctcp => 3,
-        }
-    }
-    fn from_raw(raw: u64) -> Congestion {
-        match raw {
-            0 => Congestion::Reno,
-            2 => Congestion::Bbr,
-            3 => Congestion::Dctcp,
-            _ => Congestion::Cubic,
-        }
-    }
-}
-
-impl Tunable for EcnUse {
-    const NAMES: &'static [&'static str] = EcnUse::NAMES;
-    fn to_raw(self) -> u64 {
-        match self {
-            EcnUse::Off => 0,
-            EcnUse::Ask => 1,
-            EcnUse::Grant => 2,
-            EcnUse::Accurate => 3,
-        }
-    }
-    fn from_raw(raw: u64) -> EcnUse {
-        match raw {
-            0 => EcnUse::Off,
-            1 => EcnUse::Ask,
-            3 => EcnUse::Accurate,
-            _ => EcnUse::Grant,
-        }
-    }
+/// The largest number of a value that has a name.
+const fn last_name<T: Tunable>() -> u64 {
+    T::NAMES.len() as u64 - 1
 }
 
 /// A [`Key`] of any type, with its values as numbers.
@@ -491,8 +462,23 @@ mod tests {
         let refused = a.set_sysctl(name, "vegas").unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "net.inet.tcp.cc takes one of reno, cubic, bbr, dctcp, not \"vegas\""
+            format!(
+                "net.inet.tcp.cc takes one of {}, not \"vegas\"",
+                Congestion::NAMES.join(", ")
+            )
         );
+        // The range is that of the names, and each has its number.
+        let names = Congestion::NAMES.iter().chain(EcnUse::NAMES);
+        for (n, word) in names.enumerate() {
+            let (name, n) = match n.checked_sub(Congestion::NAMES.len()) {
+                None => (name, n),
+                Some(n) => ("net.inet.tcp.ecn", n),
+            };
+            assert_eq!(a.set_sysctl(name, n), Ok(()));
+            assert_eq!(a.sysctl(name).as_deref(), Ok(*word));
+        }
+        let beyond = a.set_sysctl(name, Congestion::NAMES.len());
+        assert!(beyond.is_err(), "{beyond:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Access, Congestion, EcnUse, Entry, Feature, Key};
+use super::{Access, Congestion, EcnUse, Entry, Feature, Key, last_name};
 use crate::base::switch::Switch;
 use crate::icmp::limit::{Limit, Rate};
 use crate::instance::privilege::Privilege;
@@ -24,7 +24,7 @@ const READ_ONLY: Access = Access::ReadOnly;
 
 macro_rules! keys {
     ($($(#[doc = $text:literal])+ $const:ident: $type:ty = $name:literal,
-        $least:literal..=$most:literal, $unit:literal, $access:expr, $read:expr, $write:expr;)+) => {
+        $least:literal..=$most:expr, $unit:literal, $access:expr, $read:expr, $write:expr;)+) => {
         $(
             $(#[doc = $text])+
             #[doc = ""]
@@ -151,7 +151,7 @@ keys! {
         |_, _| {};
     /// Congestion control of a new connection: reno (RFC 5681), cubic (RFC 9438), bbr, or dctcp (RFC 8257).
     TCP_CC: Congestion = "net.inet.tcp.cc",
-        0..=3, "", TUNABLES,
+        0..=last_name::<Congestion>(), "", TUNABLES,
         |s| s.tcp.config().congestion,
         |s, v| s.tcp.config_mut().congestion = v;
     /// Challenge acknowledgements of one connection in five seconds (RFC 5961).
@@ -172,7 +172,7 @@ keys! {
     /// Explicit congestion notification: off, ask for it (RFC 3168) and grant it, grant it only, or ask for accurate feedback
     /// (RFC 9768) and grant it.
     TCP_ECN: EcnUse = "net.inet.tcp.ecn",
-        0..=3, "", TUNABLES,
+        0..=last_name::<EcnUse>(), "", TUNABLES,
         |s| s.tcp.config().ecn,
         |s, v| s.tcp.config_mut().ecn = v;
     /// Connections of one listener whose data was taken from the SYN (RFC 7413) and whose handshake is not complete.

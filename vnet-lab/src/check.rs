@@ -48,12 +48,15 @@ impl Topology {
             message = format!("{message}: {error}");
             cause = error.source();
         }
+        let Some(place) = self.place_of(error) else {
+            return Invalid::of_file(&self.origin.file, message);
+        };
         let mut problems = Problems::new(&self.origin.source);
-        problems.push(self.place_of(error), message);
+        problems.push(place, message);
         problems.located(&self.origin.file)
     }
 
-    fn place_of(&self, error: &RunError) -> Span {
+    fn place_of(&self, error: &RunError) -> Option<Span> {
         let interface = |wanted: &str| {
             let (node, name) = wanted.split_once(':')?;
             let mut ends = self.ends();
@@ -67,10 +70,11 @@ impl Topology {
             found.map(|(_, end)| end.interface.span())
         };
         let node = |wanted: &str| self.nodes.iter().find(|n| n.name.get_ref() == wanted);
-        let place = match error {
+        match error {
             RunError::Create { name, .. } | RunError::Bridge { name, .. } => {
                 node(name).map(|n| n.name.span())
             }
+            RunError::Dns { node: on, .. } => node(on).map(|n| n.name.span()),
             RunError::Sysctl {
                 node: on,
                 name: wanted,
@@ -100,8 +104,7 @@ impl Topology {
                 place_of_attach(&self.attach, node)
             }
             _ => None,
-        };
-        place.unwrap_or(0..0)
+        }
     }
 
     /// Jobs that cannot pass, and jobs that nothing in the network limits.

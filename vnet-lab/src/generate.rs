@@ -18,12 +18,12 @@ pub const MAX_FLOWS: usize = 10_000;
 /// How routers are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Shape {
-    /// Each to the next, and the last to the first.
+    /// Each router is linked to the next one, and the last to the first.
     Ring,
-    /// Each but the first to one before it, which has two or fewer below it.
+    /// A binary tree.
     Tree,
-    /// As a tree whose every router hangs below a random one, and half as many links more between
-    /// random ones.
+    /// A tree in which each router is below a random one, and half as many links again between random
+    /// routers.
     Random,
 }
 

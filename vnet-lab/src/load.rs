@@ -78,7 +78,5 @@ fn load(file: &str, source: &str, stdin: Stdin) -> Result<(Topology, Plan), Inva
 }
 
 fn unreadable(file: &str, error: &io::Error) -> Invalid {
-    let mut problems = Problems::new("");
-    problems.push(0..0, format!("expected a readable file: {error}"));
-    problems.located(file)
+    Invalid::of_file(file, format!("cannot read the file: {error}"))
 }

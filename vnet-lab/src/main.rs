@@ -36,20 +36,22 @@ const STATUS: &str = "\
 Exit status:
   0    success; for `run`, every job passed
   1    a job failed, a vnet leaked or failed, or what was attached failed
-  2    the command could not be carried out: an error in a file, on the command line or in the system
-  130  the run was interrupted, unless something is attached and its interrupt is its end";
+  2    the command could not be carried out: an error in a file, on the
+       command line or in the system
+  130  the run was interrupted; a run with something attached, which goes on
+       until it is interrupted, ends with 0 or 1";
 
 #[derive(Subcommand)]
 enum What {
     /// Start a topology, run its jobs and report the results.
     Run(Run),
-    /// Attach a TAP of the host's or an emulator's guest to a host with an address, and wait.
+    /// Attach a TAP, a network card or an emulator's guests to one vnet, and wait.
     Attach(Attach),
     /// Check a topology file without running its jobs.
     Check {
         /// The topology file; `-` reads standard input.
         file: PathBuf,
-        /// The driver that it is to run with.
+        /// Also check that it can run under this driver.
         #[arg(long, value_enum)]
         driver: Option<Driver>,
     },
@@ -121,12 +123,12 @@ struct Run {
 
 #[derive(Args)]
 struct Attach {
-    /// What is attached: a TAP, or how the emulator speaks.
+    /// What to attach: a TAP, a network card (nic), or an emulator by the kind of its socket.
     #[arg(value_parser = DOORS)]
     what: String,
-    /// The name of the host's interface, or the place of the socket: a path, or ADDRESS:PORT.
+    /// The name of the interface on this machine, or the path or ADDRESS:PORT of the socket.
     place: String,
-    /// The addresses of the host that it is attached to, such as 192.0.2.1/24.
+    /// The addresses of the vnet, such as 192.0.2.1/24.
     #[arg(required = true, value_name = "ADDRESS")]
     addresses: Vec<String>,
     #[command(flatten)]
@@ -373,7 +375,10 @@ fn attach(args: Attach) -> anyhow::Result<ExitCode> {
         anyhow::anyhow!("{}", messages.collect::<Vec<_>>().join("\n"))
     };
     let (topology, plan) = Topology::parse("vnet attach", &source).map_err(said)?;
-    carry_out(&topology, &plan, args.how)
+    carry_out(&topology, &plan, args.how).map_err(|error| match error.downcast() {
+        Ok(invalid) => said(invalid),
+        Err(error) => error,
+    })
 }
 
 fn carry_out(topology: &Topology, plan: &Plan, args: How) -> anyhow::Result<ExitCode> {

@@ -268,6 +268,7 @@ impl Topology {
         let names: Vec<&str> = names.map(|n| n.name.get_ref().as_str()).collect();
         match self.nodes.len() {
             0 => "the topology has no nodes".to_owned(),
+            1 => format!("expected {}", names[0]),
             n if n > 12 => format!("expected one of {}, … ({n} nodes)", names.join(", ")),
             _ => format!("expected one of {}", names.join(", ")),
         }

@@ -228,7 +228,7 @@ fn nothing_is_attached_in_simulated_time() {
     ] {
         let (status, said) = output(vnet(folder.path()).args(arguments));
         assert_eq!(status, Some(2), "{said}");
-        assert!(said.contains("does not wait for simulated time"), "{said}");
+        assert!(said.contains("cannot follow simulated time"), "{said}");
         assert!(said.contains("x.toml:2"), "{said}");
     }
     let checked = vnet(folder.path())
@@ -251,6 +251,12 @@ fn nothing_is_attached_in_simulated_time() {
     let (status, said) = output(vnet(folder.path()).args(["run", "x.toml"]));
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("cannot attach qemu a"), "{said}");
+    // On the command line there is no file in which it could have a place.
+    let arguments = ["attach", "qemu", "a", "192.0.2.1/24"];
+    let (status, said) = output(vnet(folder.path()).args(arguments));
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.starts_with("cannot attach qemu a: "), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 /// A network namespace in which TAPs can be made. `None` says why there is none, and is a failure with

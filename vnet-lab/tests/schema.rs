@@ -554,15 +554,15 @@ fn both_agree_about_what_is_attached() {
         ),
         (
             "to = 's', tap = 'a%x'",
-            "expected the name of an interface of the host's",
+            "expected a name for an interface of this machine",
         ),
         (
             "to = 's', tap = '..'",
-            "expected the name of an interface of the host's",
+            "expected a name for an interface of this machine",
         ),
         (
             "to = 's', tap = { name = 'a', bridge = 'br%d' }",
-            "expected the name of a bridge of the host's",
+            "expected the name of a bridge of this machine",
         ),
         (
             "to = 's', tap = 'a' }, { to = 's', tap = 'a'",
@@ -752,7 +752,9 @@ fn both_know_the_same_keys() {
         assert_eq!(form("link"), form("direction"), "{key}");
         assert_eq!(form("attach"), form("direction"), "{key}");
     }
-    for kind in ["traceroute", "transfer", "throughput"] {
+    let kinds = schema["$defs"]["job"]["oneOf"].as_array();
+    for kind in kinds.expect("a list") {
+        let kind = kind["required"][0].as_str().expect("a name");
         let source = format!("hosts = ['a']\njob = [{{ {kind} = {{ zzz = 1 }} }}]");
         assert_eq!(
             known(&source),

@@ -13,7 +13,7 @@ pub(crate) type Span = Range<usize>;
 /// One thing that is wrong in a topology file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The line, counted from 1.
+    /// The line, counted from 1; 0 for what is wrong with the file as a whole.
     pub line: usize,
     /// The column in characters, counted from 1.
     pub column: usize,
@@ -79,7 +79,31 @@ impl fmt::Display for Invalid {
 impl std::error::Error for Invalid {}
 
 impl Invalid {
+    /// What is wrong with a file as a whole.
+    pub(crate) fn of_file(file: &str, message: String) -> Invalid {
+        let shown = Shown {
+            text: String::new(),
+            indent: 0,
+            width: 0,
+        };
+        let problem = Problem {
+            line: 0,
+            column: 0,
+            message,
+            shown,
+        };
+        Invalid {
+            file: file.to_owned(),
+            problems: vec![problem],
+            more: 0,
+        }
+    }
+
     fn list(&self, f: &mut fmt::Formatter<'_>, kind: &str, what: &str) -> fmt::Result {
+        if let [problem @ Problem { line: 0, .. }] = &self.problems[..] {
+            let (file, message) = (printable(&self.file), abridged(&problem.message));
+            return write!(f, "{file}: {kind}{message}");
+        }
         for problem in &self.problems {
             write!(f, "{}:", printable(&self.file))?;
             problem.show(f, kind)?;

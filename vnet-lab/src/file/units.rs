@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) fn rate(text: &str) -> Result<u64, String> {
     let expected = || {
         format!(
-            "expected a rate such as \"100Mbit/s\" (whole bits: bit/s, kbit/s, Mbit/s, Gbit/s), found \"{text}\""
+            "expected a rate such as \"100Mbit/s\" (in bit/s, kbit/s, Mbit/s or Gbit/s; a whole number of bit/s), found \"{text}\""
         )
     };
     let (number, unit) = split(text);
@@ -28,7 +28,9 @@ pub(crate) fn rate(text: &str) -> Result<u64, String> {
 /// A length of time: `ns`, `us` (or `µs`), `ms`, `s`, `min`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let expected = || {
-        format!("expected a time such as \"5ms\" (whole ns: ns, us, ms, s, min), found \"{text}\"")
+        format!(
+            "expected a time such as \"5ms\" (in ns, us, ms, s or min; a whole number of ns), found \"{text}\""
+        )
     };
     let (number, unit) = split(text);
     let scale = match unit {
@@ -74,7 +76,7 @@ pub(crate) fn percentage(text: &str) -> Result<f64, String> {
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let expected = || {
         format!(
-            "expected a size such as \"1MiB\" (whole bytes: B, kB, MB, GB, KiB, MiB, GiB), found \"{text}\""
+            "expected a size such as \"1MiB\" (in B, kB, MB, GB, KiB, MiB or GiB; a whole number of bytes), found \"{text}\""
         )
     };
     let (number, unit) = split(text);
@@ -142,13 +144,13 @@ mod tests {
     #[test]
     fn what_is_less_than_the_least_is_refused_and_not_rounded() {
         for bad in ["0.1B", "1.5B", "1.0005kB", "0.0001KiB", "1bit", "8bit"] {
-            assert!(size(bad).expect_err(bad).contains("whole bytes"));
+            assert!(size(bad).expect_err(bad).contains("whole number of bytes"));
         }
         for bad in ["0.4bit/s", "1.5bit/s", "0.0001kbit/s"] {
-            assert!(rate(bad).expect_err(bad).contains("whole bits"));
+            assert!(rate(bad).expect_err(bad).contains("whole number of bit/s"));
         }
         for bad in ["0.1ns", "0.0001us", "0.0000000001s"] {
-            assert!(duration(bad).expect_err(bad).contains("whole ns"));
+            assert!(duration(bad).expect_err(bad).contains("whole number of ns"));
         }
         assert!(percentage("0.00000000001%").is_err());
         assert_eq!(percentage("0.0000000001%"), Ok(1e-12));

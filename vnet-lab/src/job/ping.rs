@@ -95,7 +95,7 @@ impl RoundTrips {
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Figures { requests, rtt } = self;
-        write!(f, "{}/{} answers", requests.received, requests.total())?;
+        write!(f, "{} of {} answered", requests.received, requests.total())?;
         for (count, what) in [
             (requests.late, "late"),
             (requests.lost, "lost"),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use vnet::{DropReason, LinkStats};
 
-use super::table::{Excerpt, cell, parts, push, table};
+use super::table::{Excerpt, cell, left_out, parts, phrases, push, table};
 use super::{
     AttachReport, Counts, Detail, Figures, JobReport, JobState, Layout, LinkReport, Report,
     TreePortReport, VnetReport,
@@ -17,7 +17,7 @@ use crate::text::printable;
 const ROWS: usize = 20;
 /// Ports of a switch that are listed by name.
 const NAMED_PORTS: usize = 4;
-/// Jobs that are all listed; of more than these, those that did not pass are.
+/// Jobs that are all listed; of more than these, as many of those that did not pass are.
 const JOBS: usize = 40;
 
 pub(super) fn render(report: &Report, layout: Layout) -> String {
@@ -57,17 +57,23 @@ fn jobs(out: &mut String, report: &Report, layout: Layout) {
         JobState::Interrupted => layout.detail != Detail::Quiet,
         JobState::Passed | JobState::NotStarted => false,
     };
-    let shown: Vec<&JobReport> = report.jobs.iter().filter(|job| all || tells(job)).collect();
+    let mut shown: Vec<&JobReport> = report.jobs.iter().filter(|job| all || tells(job)).collect();
+    let listed = shown.len();
+    if !all {
+        // Those that failed before those that were cut off.
+        shown.sort_by_key(|job| job.state != JobState::Failed);
+        shown.truncate(JOBS);
+    }
     if !shown.is_empty() {
         let mut jobs = table(layout.width, &["job", "result", "figures"], &[]);
         for job in &shown {
             let figures = job.figures.to_string();
             let figures = match &job.reason {
                 Some(reason) if job.state == JobState::Failed => {
-                    format!("{}\n{}", printable(reason), printable(&figures))
+                    format!("{}\n{}", printable(reason), phrases(&printable(&figures)))
                 }
                 _ if job.state == JobState::NotStarted => String::new(),
-                _ => printable(&figures).into_owned(),
+                _ => phrases(&printable(&figures)),
             };
             jobs.add_row([&*printable(&job.name), job.state.as_str(), &figures]);
         }
@@ -75,17 +81,32 @@ fn jobs(out: &mut String, report: &Report, layout: Layout) {
         let has_rtt =
             |job: &&JobReport| matches!(&job.figures, Figures::Ping(f) if f.rtt.is_some());
         if shown.iter().any(has_rtt) {
-            out.push_str("rtt: the least, the mean and the greatest round-trip time.\n");
+            out.push_str("rtt: the minimum, mean and maximum round-trip time.\n");
         }
     }
-    if layout.detail == Detail::Normal && shown.len() < report.jobs.len() {
+    let says_rest = match layout.detail {
+        Detail::Normal => shown.len() < report.jobs.len(),
+        Detail::Quiet => shown.len() < listed,
+        Detail::Verbose => false,
+    };
+    if says_rest {
         let left = |state| {
-            let of_state = report.jobs.iter().filter(|job| job.state == state);
-            of_state.count() as u64
+            let of_state = |job: &&JobReport| job.state == state;
+            let all = report.jobs.iter().filter(of_state).count();
+            let shown = shown.iter().filter(|job| job.state == state).count();
+            ((all - shown) as u64, state.as_str())
         };
-        let states = [JobState::Passed, JobState::NotStarted];
-        let states = states.map(|state| (left(state), state.as_str()));
-        let _ = writeln!(out, "… jobs: {}; --verbose lists them", parts(states));
+        let states = match layout.detail {
+            Detail::Quiet => vec![JobState::Failed],
+            _ => vec![
+                JobState::Failed,
+                JobState::Interrupted,
+                JobState::Passed,
+                JobState::NotStarted,
+            ],
+        };
+        let rest = parts(states.into_iter().map(left));
+        let _ = writeln!(out, "… jobs not listed: {rest}; --verbose shows all");
     }
     if layout.detail != Detail::Quiet && !report.jobs.is_empty() {
         out.push('\n');
@@ -126,13 +147,14 @@ fn links(out: &mut String, links: &[LinkReport], layout: Layout) {
         return;
     }
     let queue = "queue p50/p90/p99";
-    let header = ["link", "frames", "bytes", queue, "notes"];
     let notes: Vec<String> = excerpt.shown.iter().map(|link| notes(link)).collect();
-    let columns = match notes.iter().all(String::is_empty) {
-        true => 4,
-        false => 5,
-    };
-    let mut links = table(layout.width, &header[..columns], &header[1..4]);
+    let has_queued = |link: &&LinkReport| !link.stats.sojourn.p99.is_zero();
+    let any_queued = excerpt.shown.iter().any(has_queued);
+    let any_notes = !notes.iter().all(String::is_empty);
+    let mut header = vec!["link", "frames", "bytes"];
+    header.extend(any_queued.then_some(queue));
+    header.extend(any_notes.then_some("notes"));
+    let mut links = table(layout.width, &header, &["frames", "bytes", queue]);
     for (link, notes) in excerpt.shown.iter().zip(notes) {
         let LinkStats {
             offered,
@@ -145,20 +167,19 @@ fn links(out: &mut String, links: &[LinkReport], layout: Layout) {
             format!("{} → {}", link.from, link.to),
             count(offered),
             size(offered_bytes),
-            match sojourn.p99.is_zero() {
-                true => "–".to_owned(),
-                false => times(&percentiles),
-            },
-            notes,
         ];
-        row.truncate(columns);
+        row.extend(any_queued.then(|| match has_queued(link) {
+            true => times(&percentiles),
+            false => "–".to_owned(),
+        }));
+        row.extend(any_notes.then_some(notes));
         links.add_row(row);
     }
     if !excerpt.shown.is_empty() {
         push(out, links);
     }
-    out.push_str(&excerpt.rest());
-    if excerpt.shown.iter().any(|l| !l.stats.sojourn.p99.is_zero()) {
+    out.push_str(&excerpt.rest("link"));
+    if any_queued {
         out.push_str(
             "p50/p90/p99: half, 90 % and 99 % of the frames left the queue within this time.\n",
         );
@@ -211,7 +232,7 @@ fn events(out: &mut String, report: &Report, layout: Layout) {
     push(out, events);
     let more = (report.events.len() - shown) as u64;
     if more > 0 {
-        let _ = writeln!(out, "… and {} more; --verbose lists them", count(more));
+        out.push_str(&left_out(&counted(more, "more event")));
     }
     out.push('\n');
 }
@@ -244,7 +265,7 @@ fn spanning_trees(out: &mut String, vnets: &[VnetReport], layout: Layout) {
     push(out, table);
     let more = (switches.len() - shown) as u64;
     if more > 0 {
-        let _ = writeln!(out, "… and {} more; --verbose lists them", count(more));
+        out.push_str(&left_out(&format!("{} more", count(more))));
     }
     out.push('\n');
 }
@@ -276,7 +297,7 @@ fn vlans(out: &mut String, vnets: &[VnetReport], layout: Layout) {
     push(out, table);
     let more = (all.len() - shown) as u64;
     if more > 0 {
-        let _ = writeln!(out, "… and {} more; --verbose lists them", count(more));
+        out.push_str(&left_out(&counted(more, "more VLAN")));
     }
     out.push('\n');
 }
@@ -308,7 +329,7 @@ fn neighbours(out: &mut String, vnets: &[VnetReport], layout: Layout) {
     push(out, table);
     let more = (heard.len() - shown) as u64;
     if more > 0 {
-        let _ = writeln!(out, "… and {} more; --verbose lists them", count(more));
+        out.push_str(&left_out(&counted(more, "more neighbour")));
     }
     out.push('\n');
 }
@@ -377,7 +398,7 @@ fn vnets(out: &mut String, vnets: &[VnetReport], layout: Layout) {
         }
         push(out, vnets);
     }
-    out.push_str(&excerpt.rest());
+    out.push_str(&excerpt.rest("vnet"));
     if layout.detail == Detail::Verbose {
         teardown(out, vnets, layout);
     }
@@ -474,9 +495,13 @@ fn verdict(out: &mut String, report: &Report) {
     }
     said.retain(|part| !part.is_empty());
     let seed = report.seed.map_or(String::new(), |s| format!(", seed {s}"));
+    let simulated = match report.seed {
+        Some(_) => " simulated",
+        None => "",
+    };
     let _ = writeln!(
         out,
-        "{}: {} ({} driver{seed}, {})",
+        "{}: {} ({} driver{seed}, {}{simulated})",
         printable(&report.topology),
         said.join(", "),
         report.driver,

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, presets};
 
-use crate::quantity::count;
+use crate::quantity::{count, counted};
 
 /// A table with lines around its header and at its end only. The columns in `numbers` are aligned to
 /// the right.
@@ -54,8 +54,14 @@ pub(super) fn parts<'a>(parts: impl IntoIterator<Item = (u64, &'a str)>) -> Stri
 
 /// The same for a cell of a table, which is broken into lines between parts only.
 pub(super) fn cell<'a>(counts: impl IntoIterator<Item = (u64, &'a str)>) -> String {
-    let text = parts(counts).replace(' ', HOLDS);
+    phrases(&parts(counts))
+}
+
+/// A text for a cell that is broken into lines behind its commas and arrows only.
+pub(super) fn phrases(text: &str) -> String {
+    let text = text.replace(' ', HOLDS);
     text.replace(&format!(",{HOLDS}"), ", ")
+        .replace(&format!("→{HOLDS}"), "→ ")
 }
 
 /// What a short table shows of a long list.
@@ -95,14 +101,27 @@ impl<'a, T> Excerpt<'a, T> {
         Excerpt { shown, more, idle }
     }
 
-    /// What is left out, in words; empty if nothing is.
-    pub(super) fn rest(&self) -> String {
-        let (more, idle) = (count(self.more as u64), count(self.idle as u64));
-        match (self.more, self.idle) {
-            (0, 0) => String::new(),
-            (0, _) => format!("… and {idle} idle; --verbose lists them\n"),
-            (_, 0) => format!("… and {more} more; --verbose lists them\n"),
-            _ => format!("… and {more} more, and {idle} idle; --verbose lists them\n"),
+    /// What is left out, in words, if `what` is what the items are called; empty if nothing is.
+    pub(super) fn rest(&self, what: &str) -> String {
+        let (more, idle) = (self.more as u64, self.idle as u64);
+        if more == 0 {
+            return match idle {
+                0 => String::new(),
+                _ => left_out(&counted(idle, &format!("idle {what}"))),
+            };
         }
+        let mut rest = counted(more, &format!("more {what}"));
+        if idle > 0 {
+            rest.push_str(&format!(", and {} idle", count(idle)));
+        }
+        format!(
+            "{}The {what}s that dropped most come first, then those that carried most.\n",
+            left_out(&rest)
+        )
     }
+}
+
+/// The line that says what a table leaves out.
+pub(super) fn left_out(what: &str) -> String {
+    format!("… and {what}; --verbose shows all\n")
 }

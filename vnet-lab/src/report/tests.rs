@@ -115,7 +115,7 @@ fn requests_are_told_apart() {
     });
     assert_eq!(
         figures.to_string(),
-        "2/13 answers, 3 late, 3 lost, 1 not waited for, 4 not sent"
+        "2 of 13 answered, 3 late, 3 lost, 1 not waited for, 4 not sent"
     );
 }
 
@@ -131,7 +131,7 @@ fn an_interrupt_says_how_far_each_job_got() {
     report.jobs.push(job);
     let shown = report.to_text(Layout::default());
     for part in [
-        "ping a → b         cut off       2/2 answers, rtt",
+        "ping a → b         cut off       2 of 2 answered, rtt",
         "ping a → b         not started\n",
         "t: interrupted, 1 passed, 1 cut off, 1 not started, 1 of 4 jobs FAILED (",
     ] {
@@ -346,10 +346,10 @@ fn tables_fit_and_are_short_whatever_there_is_to_say() {
         assert!(lines < 30 * 8 + 3 * 20 * 5 + 40, "{lines} lines\n{shown}");
         assert_eq!(shown.matches("FAILED").count(), 30 + 1);
         for part in [
-            "… jobs: 2 970 passed; --verbose lists them",
-            "… and 1 481 more, and 1 499 idle; --verbose lists them",
-            "… and 2 980 more; --verbose lists them",
-            "… and 2 980 more; --verbose lists them",
+            "… jobs not listed: 2 970 passed; --verbose shows all",
+            "… and 1 481 more links, and 1 499 idle; --verbose shows all",
+            "… and 2 980 more events; --verbose shows all",
+            "… and 2 980 more vnets; --verbose shows all",
             "t: 30 of 3 000 jobs FAILED",
         ] {
             let shown = shown.replace('\n', " ");
@@ -359,6 +359,41 @@ fn tables_fit_and_are_short_whatever_there_is_to_say() {
     let all = shown(&report, 120, Detail::Verbose);
     assert!(all.lines().count() > 4 * 3000);
     assert!(!all.contains("--verbose"));
+}
+
+#[test]
+fn of_many_jobs_that_failed_the_first_are_listed() {
+    let mut report = many(3000);
+    let failed = report.jobs[99].clone();
+    report.jobs.fill(failed);
+    for (detail, lines) in [
+        (Detail::Normal, 40 * 8 + 3 * 20 * 5 + 40),
+        (Detail::Quiet, 40 * 8 + 10),
+    ] {
+        let shown = shown(&report, 80, detail);
+        assert!(shown.lines().count() < lines, "{shown}");
+        // The last two are in the count of the others, and in the verdict.
+        assert_eq!(shown.matches("FAILED").count(), 40 + 2);
+        let rest = "\n… jobs not listed: 2 960 FAILED; --verbose shows all\n";
+        assert!(shown.contains(rest), "{shown}");
+        assert!(shown.contains("t: 3 000 of 3 000 jobs FAILED"), "{shown}");
+    }
+}
+
+#[test]
+fn links_without_a_queue_have_no_column_for_it() {
+    let mut report = eventful();
+    let heading = "queue p50/p90/p99";
+    assert!(shown(&report, 80, Detail::Normal).contains(heading));
+    for link in &mut report.links {
+        link.stats.sojourn = vnet::link::Sojourn::default();
+    }
+    let shown = shown(&report, 80, Detail::Normal);
+    assert!(!shown.contains("p50"), "{shown}");
+    assert!(
+        shown.contains("12.3 MB   123 lost, 7 queue full,"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -376,7 +411,7 @@ fn quiet_says_what_failed_and_the_verdict() {
     report.jobs.truncate(1);
     assert_eq!(
         shown(&report, 80, Detail::Quiet),
-        "t: 1 job passed (virtual driver, seed 7, 1.50 s)\n"
+        "t: 1 job passed (virtual driver, seed 7, 1.50 s simulated)\n"
     );
 }
 

@@ -17,7 +17,7 @@ use crate::text::printable;
 #[non_exhaustive]
 pub enum RunError {
     /// A vnet.
-    #[error("cannot make vnet {name:?}")]
+    #[error("cannot make vnet `{name}`")]
     Create {
         /// Its name.
         name: String,
@@ -26,7 +26,7 @@ pub enum RunError {
         source: CreateError,
     },
     /// A tunable of a vnet.
-    #[error("cannot set {name} of {node:?}")]
+    #[error("cannot set {name} of `{node}`")]
     Sysctl {
         /// The vnet's name.
         node: String,
@@ -37,7 +37,7 @@ pub enum RunError {
         source: AdminError,
     },
     /// The name servers of a vnet.
-    #[error("cannot set the name servers of {node:?}")]
+    #[error("cannot set the name servers of `{node}`")]
     Dns {
         /// The vnet's name.
         node: String,
@@ -64,7 +64,7 @@ pub enum RunError {
         source: AdminError,
     },
     /// The bridge of a switch or hub.
-    #[error("cannot make the bridge of {name:?}")]
+    #[error("cannot make the bridge of `{name}`")]
     Bridge {
         /// The vnet's name.
         name: String,
@@ -82,7 +82,7 @@ pub enum RunError {
         source: AdminError,
     },
     /// Something that is attached from outside.
-    #[error("cannot attach {what} by {node:?}")]
+    #[error("cannot attach {what}")]
     Attach {
         /// What it is.
         what: String,
@@ -94,14 +94,14 @@ pub enum RunError {
     },
     /// Something is attached from outside, where time is simulated.
     #[error(
-        "the outside does not wait for simulated time: expected nothing attached, or --driver threads"
+        "what is attached cannot follow simulated time: expected --driver threads, or nothing attached"
     )]
     SimulatedTime {
         /// The switch that it would be a port of.
         node: String,
     },
     /// A route.
-    #[error("cannot add the route to {destination} in {name:?}")]
+    #[error("cannot add the route to {destination} in `{name}`")]
     Route {
         /// The vnet's name.
         name: String,
@@ -125,7 +125,7 @@ pub enum RunError {
     CaptureOptions(#[source] CaptureError),
     /// A capture of a link that there is not.
     #[error(
-        "there is no link {0:?} to capture: expected a link's `name`, NODE:INTERFACE, or the name of \
+        "there is no link `{0}` to capture: expected a link's `name`, NODE:INTERFACE, or the name of \
          its file without .pcapng"
     )]
     NoSuchLink(String),

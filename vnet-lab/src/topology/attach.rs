@@ -291,7 +291,7 @@ fn host_name(text: &str) -> Result<String, String> {
     match vnet_tap::check_host_name(text) {
         Ok(()) => Ok(text.to_owned()),
         Err(_) => Err(format!(
-            "expected the name of an interface of the host's such as \"vnet%d\", found \"{text}\""
+            "expected a name for an interface of this machine, such as \"vnet0\" or \"vnet%d\", found \"{text}\""
         )),
     }
 }
@@ -301,7 +301,7 @@ fn card_name(text: &str) -> Result<String, String> {
     match text.contains('%') || vnet_tap::check_host_name(text).is_err() {
         false => Ok(text.to_owned()),
         true => Err(format!(
-            "expected the name of an interface of the host's such as \"eth1\", found \"{text}\""
+            "expected the name of an interface of this machine, such as \"eth1\", found \"{text}\""
         )),
     }
 }
@@ -311,7 +311,7 @@ fn bridge_name(text: &str) -> Result<String, String> {
     match text.contains('%') || vnet_tap::check_host_name(text).is_err() {
         false => Ok(text.to_owned()),
         true => Err(format!(
-            "expected the name of a bridge of the host's such as \"br0\", found \"{text}\""
+            "expected the name of a bridge of this machine, such as \"br0\", found \"{text}\""
         )),
     }
 }

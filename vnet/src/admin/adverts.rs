@@ -8,8 +8,8 @@ use crate::ip::v6::router::RouterConfig;
 use crate::netif::AdminError;
 
 impl Vnet {
-    /// Sets what this vnet says in router advertisements on the link of an interface; with `None`, what follows from
-    /// its addresses. It says something where it forwards and `net.inet6.ip6.rtadv_interval` is not 0.
+    /// Sets the contents of the router advertisements on the link of an interface; with `None`, they follow from its
+    /// addresses. Advertisements are sent if the vnet forwards and `net.inet6.ip6.rtadv_interval` is not 0.
     ///
     /// ```
     /// use vnet::{RouterConfig, System};

@@ -26,13 +26,13 @@ use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
 
-/// What is configured of a bridge, and what it knows.
+/// The configuration of a bridge, and what it has learned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BridgeInfo {
-    /// How it works.
+    /// Its configuration.
     pub config: BridgeConfig,
-    /// Its members and how they are treated, in the order in which they joined; in an
-    /// [`Inspection`](crate::Inspection), in the order of their names.
+    /// Its members and their settings, in the order in which they joined; in an [`Inspection`](crate::Inspection), in
+    /// the order of their names.
     pub members: Vec<MemberInfo>,
     /// Its static stations, in the order of their addresses.
     pub stations: Vec<StaticStation>,
@@ -42,28 +42,28 @@ pub struct BridgeInfo {
     /// Its part in a spanning tree, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stp: Option<StpInfo>,
-    /// What it knows of groups, if it snoops.
+    /// What it knows about multicast groups, if it snoops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snooping: Option<SnoopingInfo>,
-    /// What it did.
+    /// Its counters.
     #[serde(default)]
     pub counters: BridgeCounters,
 }
 
-/// What a bridge knows of groups.
+/// What a bridge knows about multicast groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnoopingInfo {
-    /// True when it is the one that asks, in some VLAN.
+    /// True if it is the querier in some VLAN.
     pub is_querier: bool,
-    /// The groups in which somebody is, in the order of VLANs and addresses.
+    /// The groups with members, in the order of VLANs and addresses.
     pub groups: Vec<GroupInfo>,
-    /// The members that lead to routers, as far as these have said so.
+    /// The members that lead to routers, as far as these have announced themselves.
     pub routers: Vec<String>,
-    /// What it did.
+    /// Its counters.
     pub counters: SnoopingCounters,
 }
 
-/// A group in which somebody is.
+/// A multicast group with members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupInfo {
     /// Its address.
@@ -71,7 +71,7 @@ pub struct GroupInfo {
     /// The VLAN; none where the bridge does not tell VLANs apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vid: Option<u16>,
-    /// The members behind which somebody is.
+    /// The members of the bridge behind which somebody has joined the group.
     pub members: Vec<String>,
 }
 
@@ -82,7 +82,7 @@ pub struct StaticStation {
     pub mac: MacAddr,
     /// The member that it is behind.
     pub interface: String,
-    /// The VLAN in which it is there; in every VLAN, when none is named.
+    /// Its VLAN; every VLAN, if none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vid: Option<u16>,
 }
@@ -90,14 +90,14 @@ pub struct StaticStation {
 /// Label of the random stream of a filtering database's hash.
 const FDB_STREAM: u64 = 0x0066_6462;
 
-/// What a bridge knows of its spanning tree.
+/// What a bridge knows about its spanning tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StpInfo {
-    /// Who the bridge is.
+    /// The identifier of the bridge.
     pub bridge: BridgeIdentifier,
-    /// Who the root is; the bridge itself, if it knows no better one.
+    /// The identifier of the root; the bridge's own while it knows no better one.
     pub root: BridgeIdentifier,
-    /// What the path to the root costs.
+    /// The cost of the path to the root.
     pub root_cost: u32,
     /// The member that leads to the root; the root has none.
     pub root_port: Option<String>,
@@ -116,12 +116,11 @@ pub struct StpPortInfo {
     pub role: Role,
     /// What it does with frames.
     pub state: PortState,
-    /// What the way to the other end of its link costs.
+    /// The path cost of its link.
     pub cost: u32,
-    /// True when it leads to hosts only, as far as is known or declared.
+    /// True if it leads only to hosts, as far as is known or configured.
     pub is_edge: bool,
-    /// True when it speaks the rapid protocol, false when a bridge on its segment knows only the older
-    /// one.
+    /// True if it uses the rapid protocol, false if a bridge on its segment knows only the older one.
     pub speaks_rstp: bool,
     /// What it did.
     pub counters: StpCounters,
@@ -143,16 +142,16 @@ pub struct StationInfo {
     pub mac: MacAddr,
     /// The interface it is behind; of a local one, the interface itself.
     pub interface: String,
-    /// The VLAN in which it is there, when it is not so in all of them.
+    /// Its VLAN, if the entry does not hold in all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vid: Option<u16>,
-    /// How the bridge came to know it.
+    /// Where the entry comes from.
     pub origin: Origin,
     /// For a learned entry, how long ago a frame from it was seen; for any other, how long the
     /// entry has existed.
     pub idle: Duration,
-    /// How often it has turned up behind another member since it became known. One that goes to and fro is in
-    /// two places, or in a loop.
+    /// How often it has moved to another member since it became known. A station that keeps moving is in two places,
+    /// or there is a loop.
     pub moves: u32,
 }
 
@@ -270,8 +269,8 @@ impl Vnet {
         })
     }
 
-    /// Sets how a bridge treats a member. Other VLANs need [`Privilege::InterfaceCreate`]: they decide whose
-    /// frames the member, or the vnet itself, has.
+    /// Sets how a bridge treats a member. Changing its VLANs needs [`Privilege::InterfaceCreate`], because they decide
+    /// whose frames the member receives.
     ///
     /// # Errors
     /// As [`Vnet::remove_member`]; also, a parameter of the spanning tree, or a VLAN, that is out of range, or
@@ -307,7 +306,7 @@ impl Vnet {
         })
     }
 
-    /// Sets how a bridge works, from the next frame on. Other VLANs need [`Privilege::InterfaceCreate`], as in
+    /// Sets how a bridge works, from the next frame on. Changing its VLANs needs [`Privilege::InterfaceCreate`], as in
     /// [`Vnet::set_member`].
     ///
     /// # Errors

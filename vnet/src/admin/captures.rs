@@ -39,7 +39,7 @@ impl Vnet {
         })
     }
 
-    /// What the captures of an interface say of themselves ([`FrameTap::describe`]), in the order in which they began.
+    /// The descriptions of an interface's captures ([`FrameTap::describe`]), in the order in which they began.
     ///
     /// # Errors
     /// No interface of that name.

@@ -20,7 +20,7 @@ use crate::packet::header::zone;
 use crate::stack::Stack;
 use crate::transport::tcp::TcpState;
 
-/// A neighbour, as `arp -an` lists it.
+/// A neighbour, as listed by `arp -an`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct NeighbourInfo {
     /// Its IP address.

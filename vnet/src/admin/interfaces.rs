@@ -40,9 +40,9 @@ pub struct IfInfo {
     pub mac: MacAddr,
     /// The largest IP packet it carries, in bytes.
     pub ip_mtu: u16,
-    /// Set by the administrator.
+    /// Whether the administrator has set it up or down.
     pub admin: AdminState,
-    /// Whether there is something at the other end.
+    /// Whether something is connected at the other end.
     pub carrier: Carrier,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
@@ -50,10 +50,10 @@ pub struct IfInfo {
     pub member_of: Option<String>,
     /// Its members, when it is a bridge or a lagg, in the order in which they joined.
     pub members: Vec<String>,
-    /// What it is a VLAN of, when it is a VLAN interface.
+    /// Its parent and its tag, if it is a VLAN interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<VlanInfo>,
-    /// What crossed it.
+    /// Counters of its frames and bytes.
     pub counters: IfCounters,
     /// The vnet that it belongs to, which is where it was made.
     pub home: String,
@@ -61,7 +61,7 @@ pub struct IfInfo {
     pub current: String,
 }
 
-/// What a VLAN interface is a VLAN of.
+/// The parent and the tag of a VLAN interface.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct VlanInfo {
     /// The interface that it stands on, in its home.
@@ -70,7 +70,7 @@ pub struct VlanInfo {
     pub tpid: Tpid,
     /// The VLAN.
     pub vid: u16,
-    /// How it maps between priorities and traffic classes, if not as its vnet does.
+    /// Its own mapping between priorities and traffic classes, if it does not use the vnet's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<ClassMaps>,
 }
@@ -292,8 +292,8 @@ impl Vnet {
         })
     }
 
-    /// Sets the largest IP packet an interface carries, in bytes. A VLAN interface carries no more than its
-    /// parent does, whatever is set; one on which more are set has that when its parent has as much.
+    /// Sets the largest IP packet an interface carries, in bytes. A VLAN interface carries no more than its parent does.
+    /// A larger value that is set for it takes effect when its parent carries as much.
     ///
     /// # Errors
     /// No interface of that name, or an MTU below 68 (RFC 791). A member of a lagg has the MTU of that.

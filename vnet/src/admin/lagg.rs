@@ -20,7 +20,7 @@ const HASH_STREAM: u64 = 0x6c61_6767;
 /// A lagg's configuration, its members, and what it has counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaggInfo {
-    /// How it works.
+    /// Its configuration.
     pub config: LaggConfig,
     /// Its members, in the order in which they joined.
     pub members: Vec<LaggMember>,
@@ -33,17 +33,17 @@ pub struct LaggInfo {
 pub struct LaggMember {
     /// The interface's name.
     pub name: String,
-    /// True when flows leave by it.
+    /// True if flows may be sent by it.
     pub sends: bool,
-    /// True when frames are taken that come in by it; others are dropped as `lagg-inactive`.
+    /// True if frames received by it are accepted; otherwise they are dropped as `lagg-inactive`.
     pub receives: bool,
-    /// How far LACP has come with it, or why it comes no further.
+    /// How far LACP has come with it, or what prevents it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacp: Option<LacpState>,
     /// This end, as the LACPDUs that it sends describe it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<LacpPort>,
-    /// The other end, as its LACPDUs describe it; nothing when it is not heard, or not any more.
+    /// The other end, as its LACPDUs describe it; nothing if it has not been heard, or is not heard any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partner: Option<LacpPort>,
     /// LACPDUs taken in since it became a member.
@@ -55,11 +55,11 @@ pub struct LaggMember {
 /// One end of a member's link, as its LACPDUs describe it (IEEE 802.1AX-2020, clause 6.4.2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LacpPort {
-    /// The priority of its system; the lesser is the better.
+    /// The priority of its system; lower values are preferred.
     pub system_priority: u16,
     /// The address of its system.
     pub system: MacAddr,
-    /// Its key: the ports of one system that have the same can be aggregated.
+    /// Its key: ports of one system with equal keys can be aggregated.
     pub key: u16,
     /// The number of its port.
     pub port: u16,
@@ -122,8 +122,8 @@ impl Vnet {
         })
     }
 
-    /// Changes how a lagg works. With LACP, its links are agreed on anew if something changes of which the
-    /// other end hears; the hash is none of that.
+    /// Changes how a lagg works. With LACP, the links are negotiated again if something changes that LACPDUs contain;
+    /// the hash is not part of them.
     ///
     /// # Errors
     /// There is no lagg of that name, a privilege is missing, or [`LaggConfig::system`] is no station's

@@ -26,9 +26,8 @@ pub(super) fn with_neighbours(stack: &Stack, interface: &str) -> Result<IfId, Ad
 }
 
 impl Vnet {
-    /// Sets the Ethernet address of a neighbour: it is not asked for any more, nothing that is heard changes
-    /// it, and it stays until it is removed or the interface goes or moves (`arp -s`, `ip neigh replace ...
-    /// nud permanent`). Packets that wait for the address are sent. A link-local address may be given
+    /// Sets the Ethernet address of a neighbour permanently: no requests for it are sent, no message changes it, and it
+    /// stays until it is removed, or the interface is removed or moves (`arp -s`, `ip neigh replace ... nud permanent`). Packets that wait for the address are sent. A link-local address may be given
     /// without its zone, which is the interface.
     ///
     /// ```

@@ -70,7 +70,7 @@ pub struct InterfacePin {
 }
 
 impl Pins {
-    /// True when nothing uses the instance.
+    /// True if nothing uses the instance.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -56,7 +56,7 @@ impl Operation {
         self.0.name()
     }
 
-    /// The interface it concerns; an operation on a route concerns the one it leaves by.
+    /// The interface it concerns; for an operation on a route, the interface that the route uses.
     pub fn interface(&self) -> Option<&str> {
         self.0.interface()
     }

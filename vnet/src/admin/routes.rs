@@ -65,11 +65,11 @@ pub struct RouteInfo {
     pub gateway: Option<IpAddr>,
     /// The name of the interface it leaves by.
     pub interface: String,
-    /// Of routes to the same destinations, the one with the lowest metric counts.
+    /// Of several routes to the same destinations, the one with the lowest metric is used.
     pub metric: u32,
     /// Its origin.
     pub origin: Origin,
-    /// What becomes of packets to these destinations.
+    /// What happens to packets to these destinations.
     #[serde(default, skip_serializing_if = "RouteKind::is_default")]
     pub kind: RouteKind,
 }

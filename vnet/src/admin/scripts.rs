@@ -86,7 +86,7 @@ impl LinkScript {
         self.changes.load(Ordering::Relaxed)
     }
 
-    /// True when it has nothing more to do.
+    /// True if no change is left to make.
     pub fn is_finished(&self) -> bool {
         self.task.is_finished()
     }

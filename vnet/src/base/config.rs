@@ -4,7 +4,7 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ConfigError {
-    /// The field or parameter that it is about, such as `rate_bps`.
+    /// The field or parameter in question, such as `rate_bps`.
     pub setting: &'static str,
     /// What is allowed, and what was given.
     pub message: String,
@@ -17,7 +17,7 @@ impl ConfigError {
     }
 }
 
-/// A text is not a value of the type that it was to be read as; the message says what is expected.
+/// A text that cannot be read as a value of the expected type; the message says what is expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ParseError(String);

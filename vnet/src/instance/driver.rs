@@ -26,7 +26,7 @@ pub(crate) enum Waited {
     InTask,
 }
 
-/// Why a wait in a simulation is in vain.
+/// Why a wait in a simulation can never end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Vain {

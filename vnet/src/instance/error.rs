@@ -17,7 +17,7 @@ pub enum CreateError {
     /// A name is 1 to 63 letters, digits, `-` or `_`.
     #[error("{0:?} is not a valid vnet name: use 1 to 63 letters, digits, '-' and '_'")]
     BadName(String),
-    /// There is one of that name.
+    /// An instance of that name exists already.
     #[error("a vnet named {0:?} exists already")]
     Exists(String),
     /// The intended parent is gone.
@@ -53,7 +53,7 @@ impl From<Gone> for CreateError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError {
-    /// There is a step of that name.
+    /// A step of that name exists already.
     #[error("an init step named {0:?} is registered already")]
     Exists(String),
     /// There is no step of that name.

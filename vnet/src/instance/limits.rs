@@ -26,7 +26,7 @@ impl Vnet {
         })
     }
 
-    /// The same of every resource, at one instant.
+    /// The same for every resource, at one instant.
     ///
     /// # Errors
     /// [`Gone`].

@@ -13,7 +13,7 @@ pub enum PhaseName {
     Up,
     /// It is shutting down gracefully: new sockets are refused, and its connections end.
     Draining,
-    /// It has [failed](crate::Vnet::failure), and waits for its owner to destroy it.
+    /// It has [failed](crate::Vnet::failure), and is waiting for its owner to destroy it.
     Failed,
     /// It is being torn down.
     Dying,

@@ -182,9 +182,9 @@ impl fmt::Display for Failure {
 pub struct Graceful {
     /// How long it lasted, in the system's time.
     pub waited: Duration,
-    /// Connections that ended by themselves.
+    /// Connections that ended normally.
     pub closed: usize,
-    /// Connections that did not, and were reset.
+    /// Connections that did not end in time, and were reset.
     pub revoked: usize,
 }
 

@@ -65,24 +65,24 @@ pub use storm::StormLimits;
 pub use vlan::config::{BridgeVlans, MemberVlans, TagPolicy, VlanLearning};
 pub use vlan::set::VidSet;
 
-/// What a bridge did.
+/// Counters of a bridge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BridgeCounters {
-    /// Frames that members brought in.
+    /// Frames received by its members.
     pub received: u64,
-    /// Frames sent to the one member where their station is.
+    /// Frames sent only to the member that their destination is behind.
     pub forwarded: u64,
-    /// Frames sent everywhere: to groups, and to stations that nobody knows.
+    /// Frames sent to all members: to groups, and to unknown stations.
     pub flooded: u64,
-    /// Frames that were for the vnet itself; a group's count as flooded as well.
+    /// Frames for the vnet itself; those to a group also count as flooded.
     pub delivered: u64,
     /// Stations learned.
     pub learned: u64,
-    /// Stations that turned up behind another member.
+    /// Stations that moved to another member.
     pub moved: u64,
-    /// Frames whose sender was not learned because there was no room.
+    /// Frames whose sender was not learned because the table was full.
     pub table_full: u64,
-    /// Frames dropped because nothing on another side takes them.
+    /// Frames dropped because no other member takes them.
     pub filtered: u64,
     /// Frames dropped because they had come back, or had crossed too many bridges.
     pub looped: u64,
@@ -90,14 +90,14 @@ pub struct BridgeCounters {
     pub too_big: u64,
     /// Copies of frames for a member that was down.
     pub member_down: u64,
-    /// Frames dropped because the spanning tree, or a guard, keeps the member that brought them in
-    /// from forwarding.
+    /// Frames dropped because the spanning tree, or a guard, keeps the member that received them from forwarding.
     pub discarded: u64,
-    /// Frames dropped because they were in no VLAN, or the members concerned are not in theirs.
+    /// Frames dropped because they were in no VLAN, or because a member concerned is not in theirs.
     pub vlan_filtered: u64,
-    /// Frames dropped because as many stations as may be are behind the member that brought them in.
+    /// Frames dropped because the limit on stations behind the member that received them was reached.
     pub refused: u64,
-    /// Frames dropped because their member had brought in as many that go to many as it may.
+    /// Frames dropped because their member had received more broadcasts, multicasts or frames to unknown stations
+    /// than it may.
     pub storms: u64,
 }
 

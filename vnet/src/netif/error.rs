@@ -11,7 +11,7 @@ use crate::base::config::ConfigError;
 use crate::packet::MacAddr;
 use crate::packet::tag::{MAX_VID, Tpid};
 
-/// Why a vnet cannot be configured so.
+/// Why a vnet refuses a change of its configuration.
 ///
 /// All administrative methods share this type, so that a function that sets up a network needs no other. Each
 /// method says what it can fail with. After an error the vnet is as it was.
@@ -21,16 +21,16 @@ pub enum AdminError {
     /// The vnet is gone; or the home of a borrowed interface is, and the interface with it.
     #[error("the vnet is gone")]
     Gone,
-    /// The vnet's tenants lack a privilege, whose name this is.
+    /// The vnet's tenants lack the named privilege.
     #[error("denied: this vnet's tenants lack the privilege {0}")]
     Denied(&'static str),
-    /// The vnet has as much of a resource, whose name this is, as it may.
+    /// The vnet holds as much of the named resource as it may.
     #[error("this vnet has reached its limit of {0}")]
     Limit(&'static str),
     /// No interface of that name.
     #[error("no interface {0:?} in this vnet")]
     NotFound(String),
-    /// There is one of that name already.
+    /// An interface of that name exists already.
     #[error("interface {0:?} exists already")]
     Exists(String),
     /// A name is 1 to 15 letters, digits, `.`, `_` or `-`.
@@ -92,18 +92,18 @@ pub enum AdminError {
     /// There is no vnet of that name to be joined to.
     #[error("there is no vnet {0:?}")]
     NoSuchVnet(String),
-    /// The port has an outside end already.
+    /// Something is already connected to the port.
     #[error("port {0:?} is already connected")]
     PluggedIn(String),
     /// The two vnets belong to different systems.
     #[error("the two vnets belong to different systems")]
     OtherSystem,
 
-    /// The interface is a member of a bridge: it is the bridge that may have addresses.
+    /// The interface is a member of a bridge. Its addresses belong on the bridge's interface.
     #[error("interface {0:?} is a member of a bridge: addresses belong on the bridge")]
     BridgeMember(String),
-    /// The interface is a member of a lagg, which has addresses, and gives its MAC address and its MTU
-    /// to its members.
+    /// The interface is a member of a lagg. The addresses belong on the lagg, which also determines the MAC address
+    /// and MTU of its members.
     #[error("interface {0:?} is a member of a lagg: configure the lagg instead")]
     LaggMember(String),
     /// The interface has addresses, which members of a bridge or a lagg must not have.
@@ -117,8 +117,7 @@ pub enum AdminError {
         /// Its bridge, or its lagg.
         bridge: String,
     },
-    /// The interface stands on the bridge: it is a VLAN of it, or of a bridge that has such a
-    /// member.
+    /// The interface stands on the bridge: it is a VLAN interface on it, or a bridge with such a member.
     #[error("interface {member:?} stands on {bridge:?}, and cannot be its member")]
     StandsOnBridge {
         /// The interface.
@@ -134,7 +133,7 @@ pub enum AdminError {
         /// The bridge or lagg.
         bridge: String,
     },
-    /// A bridge with a spanning tree, or a lagg, has as many members as it may.
+    /// A bridge with a spanning tree, or a lagg, has reached its maximum number of members.
     #[error("it has at most {0} members")]
     TooManyMembers(usize),
     /// The address is the bridge's own or that of a member.
@@ -144,10 +143,10 @@ pub enum AdminError {
     #[error("the bridge does not know the station {0}")]
     NoSuchStation(MacAddr),
 
-    /// No frame can have that VID.
+    /// The VID is not valid for frames.
     #[error("a VID of {0} is out of range (0 to {MAX_VID})")]
     BadVid(u16),
-    /// The parent has an interface for that VLAN.
+    /// The parent already has an interface for that VLAN.
     #[error("interface {parent:?} has a VLAN interface for VID {vid} of {tpid} already")]
     VlanTaken {
         /// The parent.
@@ -164,7 +163,7 @@ pub enum AdminError {
     )]
     TooDeep(String),
 
-    /// The interface is borrowed: it can be returned to its home, and only there be removed.
+    /// The interface is borrowed: it can be returned to its home, and can be removed only there.
     #[error("interface {name:?} is borrowed from vnet {home:?}, and can only be returned")]
     Borrowed {
         /// The interface's name here.
@@ -178,7 +177,7 @@ pub enum AdminError {
     /// The interface is in that vnet already.
     #[error("interface {0:?} is in that vnet already")]
     SameVnet(String),
-    /// A tenant lends only to descendants of its vnet, and so does a borrower.
+    /// Tenants and borrowers can lend interfaces to descendants of their vnet only.
     #[error("vnet {0:?} is not a descendant of this vnet")]
     NotDescendant(String),
     /// No interface of that name is lent.
@@ -187,10 +186,10 @@ pub enum AdminError {
     /// The interface is at home.
     #[error("interface {0:?} is at home")]
     AtHome(String),
-    /// VLAN interfaces stand on it, and would go.
+    /// VLAN interfaces stand on it, and would be removed.
     #[error("VLAN interfaces stand on interface {0:?}: remove them first")]
     HasVlans(String),
-    /// It is a VLAN of a borrowed interface, and goes when that returns.
+    /// It is a VLAN interface on a borrowed interface, and is removed when that one returns.
     #[error("interface {0:?} stands on a borrowed interface, and cannot be lent")]
     OnBorrowed(String),
     /// Another call is moving it at this moment.

@@ -37,24 +37,24 @@ const MAX_NEIGHBOURS: usize = 16;
 const CREDIT: u64 = 5;
 const CREDIT_PERIOD: Duration = Duration::from_secs(1);
 
-/// Someone who is plugged in at the other end of an interface's wire, by what they say of themselves.
+/// A neighbour at the other end of an interface's wire, as it describes itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LldpNeighbour {
     /// The interface of this vnet that heard it.
     pub interface: String,
-    /// Who it is: of a vnet its name, of others often a MAC address.
+    /// Its identity: the name of a vnet; of other systems often a MAC address.
     pub chassis: String,
-    /// Its port at the other end: of a vnet the name of the interface.
+    /// Its port at the other end of the wire: the name of a vnet's interface.
     pub port: String,
-    /// What it says of that port.
+    /// Its description of that port.
     pub port_description: Option<String>,
     /// Its name.
     pub system_name: Option<String>,
-    /// What it does, as `bridge, router`.
+    /// Its functions, such as `bridge, router`.
     pub capabilities: String,
-    /// The address that it sent from.
+    /// The MAC address from which it sent.
     pub mac: MacAddr,
-    /// When all that is forgotten if nothing more is heard, in nanoseconds of the system's clock.
+    /// When the entry expires if nothing more is heard, in nanoseconds of the system's clock.
     pub until: Instant,
 }
 

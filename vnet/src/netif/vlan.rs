@@ -30,7 +30,7 @@ use crate::packet::tag::{MAX_VID, Priority, TAG_LEN, Tag, Tpid, UNCOUNTED_TAGS};
 )]
 #[serde(deny_unknown_fields)]
 pub struct VlanConfig {
-    /// The protocol of its tags; by default a customer's (802.1Q).
+    /// The protocol identifier of its tags; by default that of customers' tags (802.1Q).
     #[serde(default)]
     pub tpid: Tpid,
     /// The VLAN identifier, 0 to [`VlanConfig::MAX_VID`]. The interface with 0 receives frames whose tags have only a

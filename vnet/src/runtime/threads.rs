@@ -57,7 +57,7 @@ const RUN_BUDGET: usize = 16;
 /// The time in which a call services others before workers take over.
 const DISPATCH_TIME: Duration = Duration::from_millis(1);
 
-/// How a [`System::threads_with`] runs.
+/// The configuration of [`System::threads_with`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThreadsConfig {
     /// The number of threads that service vnets and keep timers; at least one. The same number of

@@ -237,8 +237,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Connects. A socket of datagrams gets its peer. A nonblocking one starts to: [`ErrorKind::WouldBlock`] says that the
-    /// attempt goes on; the stream becomes writable when it has ended.
+    /// Connects. For a socket of datagrams, this sets its peer. A nonblocking stream only begins to connect:
+    /// [`ErrorKind::WouldBlock`] says that the attempt is in progress; the stream becomes writable when it has ended.
     ///
     /// # Errors
     /// As [`TcpStream::connect_in`]; [`ErrorKind::InvalidInput`] for a listener and for a stream.
@@ -247,7 +247,7 @@ impl Socket {
         self.connect_waiting(*address, Wait::Blocking(None))
     }
 
-    /// As [`Socket::connect`], waiting at most `timeout`.
+    /// Like [`Socket::connect`], waiting at most `timeout`.
     ///
     /// # Errors
     /// As [`Socket::connect`]; [`ErrorKind::TimedOut`].

@@ -41,7 +41,8 @@ pub enum Protocol {
     UDP,
 }
 
-/// When an idle connection is probed; see [`Socket::set_tcp_keepalive`](super::Socket::set_tcp_keepalive). What is not said is left as it is.
+/// When an idle connection is probed; see [`Socket::set_tcp_keepalive`](super::Socket::set_tcp_keepalive). What is
+/// not set stays as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpKeepalive {
     pub(super) time: Option<Duration>,
@@ -50,7 +51,7 @@ pub struct TcpKeepalive {
 }
 
 impl TcpKeepalive {
-    /// Says nothing yet.
+    /// Leaves everything as it is.
     pub const fn new() -> TcpKeepalive {
         TcpKeepalive {
             time: None,

@@ -15,8 +15,8 @@ use crate::transport::edge::{Interest, ReadMode};
 use crate::transport::error::SocketError;
 use crate::transport::udp::{Arrived, DatagramError, Leaving};
 
-/// What is known of a datagram that was received, or said of one to send. Of one received, everything is known; of one to
-/// send, what is `None` is as the socket has it.
+/// The metadata of a datagram, received or to be sent. For a received one, everything is known; for one to send, a
+/// field that is `None` is taken from the socket.
 ///
 /// ```
 /// use vnet::System;
@@ -84,7 +84,7 @@ impl Message {
 
 /// Datagrams with what is known of them.
 impl UdpSocket {
-    /// As [`UdpSocket::recv_from`], with everything that is known of the datagram (`recvmsg`).
+    /// As [`UdpSocket::recv_from`], with the metadata of the datagram (`recvmsg`).
     ///
     /// # Errors
     /// As [`UdpSocket::recv_from`].
@@ -132,8 +132,8 @@ impl UdpSocket {
         Ok(arrived.into_iter().map(known).collect())
     }
 
-    /// Sends datagrams one after the other without copying, and enters the vnet once for all (`sendmmsg`). Returns how many
-    /// were sent; the rest was not.
+    /// Sends datagrams one after the other without copying, in one entry to the vnet (`sendmmsg`). Returns how many
+    /// were sent; the others were not.
     ///
     /// # Errors
     /// Those of [`UdpSocket::send_msg`], if the first one could not be sent.

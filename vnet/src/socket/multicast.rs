@@ -62,7 +62,7 @@ impl UdpSocket {
         self.membership(group, on, Membership::JoinSource(source))
     }
 
-    /// Takes [`UdpSocket::join_source`] back.
+    /// Undoes [`UdpSocket::join_source`].
     ///
     /// # Errors
     /// As [`UdpSocket::leave_multicast_v4`].
@@ -99,7 +99,7 @@ impl UdpSocket {
         self.set(|m| m.loop_v4 = switch(multicast_loop_v4))
     }
 
-    /// Whether they do.
+    /// Whether they do; see [`UdpSocket::set_multicast_loop_v4`].
     ///
     /// # Errors
     /// The vnet is gone.
@@ -115,7 +115,7 @@ impl UdpSocket {
         self.set(|m| m.loop_v6 = switch(multicast_loop_v6))
     }
 
-    /// Whether they do.
+    /// Whether they do; see [`UdpSocket::set_multicast_loop_v6`].
     ///
     /// # Errors
     /// The vnet is gone.

@@ -294,8 +294,8 @@ impl TcpStream {
         self.option(|o| o.nodelay)
     }
 
-    /// Sets the congestion control of the connection (`TCP_CONGESTION`), which goes on from the window that it has. A
-    /// new connection has that of the tunable `net.inet.tcp.cc`.
+    /// Sets the congestion control of the connection (`TCP_CONGESTION`), which continues with the current window. A
+    /// new connection uses that of the tunable `net.inet.tcp.cc`.
     ///
     /// # Errors
     /// The vnet is gone.
@@ -374,7 +374,7 @@ impl TcpStream {
         poll(self.write_copy(Wait::polled(task), data))
     }
 
-    /// What the connection knows of its path and its peer, and how much data it holds.
+    /// What the connection knows about its path and its peer, and how much data it holds.
     ///
     /// # Errors
     /// The vnet is gone.
@@ -390,7 +390,7 @@ impl TcpStream {
         self.option(|o| *o)
     }
 
-    /// Sets all options of the socket, as they are in `options`; see [`SocketOptions`].
+    /// Sets all options of the socket; see [`SocketOptions`].
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for times, probes and sizes of zero and a segment size below 88; the vnet is gone.
@@ -398,8 +398,8 @@ impl TcpStream {
         self.set_option(|o| *o = *options)
     }
 
-    /// Writes, and says how that belongs to what is written next (`send` with `MSG_MORE` and `MSG_EOR`). A record ends
-    /// only if all of `data` is accepted, which the result tells.
+    /// Writes, and says how the data relates to what is written next (`send` with `MSG_MORE` and `MSG_EOR`). A record
+    /// ends only if all of `data` is accepted, which the result tells.
     ///
     /// # Errors
     /// As for writing.
@@ -692,8 +692,8 @@ impl TcpListener {
             .now(|s, _, id| s.tcp.listener_options(id).map(|o| **o))
     }
 
-    /// Sets the options of the listener, which connections inherit whose handshake completes from now on; see
-    /// [`SocketOptions`].
+    /// Sets the options of the listener, which are inherited by connections whose handshake completes from now on;
+    /// see [`SocketOptions`].
     ///
     /// # Errors
     /// As [`TcpStream::set_options`].

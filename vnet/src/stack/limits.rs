@@ -27,7 +27,7 @@ macro_rules! resources {
         pub enum Resource { $($(#[doc = $doc])+ $name,)+ }
 
         impl Resource {
-            /// The value of a limit that is none.
+            /// The value that stands for no limit.
             pub const UNLIMITED: u64 = u64::MAX;
 
             /// Every resource, in the order of declaration.

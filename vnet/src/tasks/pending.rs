@@ -22,7 +22,7 @@ const BRIEF: usize = 8;
 const UNSEEN: &str = "threads of std::thread, and waits at channels and locks of the standard library, are not seen: \
     start threads with Vnet::spawn, and pass values through sockets or JoinHandle::join";
 
-/// What a system is waiting for, who waits, and what happened last; see [`System::pending`].
+/// What a system is waiting for, who is waiting, and what happened last; see [`System::pending`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Pending {
@@ -31,32 +31,31 @@ pub struct Pending {
     /// The report covers only this vnet and those below it, because its tenants lack
     /// [`Privilege::System`](crate::Privilege); it then lists no timers, and no threads of others.
     pub confined_to: Option<String>,
-    /// Vnets that want service, the next one first. At most 32; [`Pending::more_vnets`] says how
-    /// many more there are.
+    /// Vnets to be serviced, the next one first. At most 32; [`Pending::more_vnets`] is the number of the others.
     pub vnets: Vec<PendingVnet>,
-    /// Vnets that want service and are not listed.
+    /// How many further vnets are to be serviced.
     pub more_vnets: usize,
-    /// When timers of tasks and futures go off, the next one first; at most 32.
+    /// When timers of tasks and futures expire, the next one first; at most 32.
     pub timers: Vec<Instant>,
-    /// Timers that are not listed.
+    /// How many further timers there are.
     pub more_timers: usize,
     /// Threads that wait, the one that has waited longest first.
     pub threads: Vec<PendingThread>,
     /// Tasks that have not ended, those of the system first, then vnet by vnet; at most 32.
     pub tasks: Vec<PendingTask>,
-    /// Tasks that are not listed.
+    /// How many further tasks there are.
     pub more_tasks: usize,
     /// What happened last, in order: when, and what in words.
     pub recent: Vec<(Instant, String)>,
 }
 
-/// A vnet that wants service.
+/// A vnet that is to be serviced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PendingVnet {
     /// Its name.
     pub name: String,
-    /// When it wants service.
+    /// When it is to be serviced.
     pub at: Instant,
     /// The deadlines of its protocols: which, and when. May be early.
     pub deadlines: Vec<(&'static str, Instant)>,
@@ -102,11 +101,11 @@ pub struct PendingTask {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Deadlock {
-    /// Why it would.
+    /// Why the wait would never end.
     pub why: Vain,
     /// The call that failed.
     pub site: Site,
-    /// Who else waits, and for what.
+    /// Who else is waiting, and for what.
     pub pending: Pending,
 }
 

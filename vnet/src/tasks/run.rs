@@ -8,7 +8,7 @@ use crate::instance::driver::{AtEnd, RunTo, StopReason};
 use crate::instance::privilege::Denied;
 use crate::instance::system::System;
 
-/// Events and virtual time that [`System::run_until_idle`] may take.
+/// Limits on the events and the virtual time that [`System::run_until_idle`] may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunLimit {
     /// Events: services of vnets, polls of tasks, timers, ends of waits.

@@ -42,7 +42,7 @@ pub enum TaskError {
     /// Its vnet has as many tasks as it may have ([`Resource::Tasks`](crate::Resource::Tasks)): it was not started.
     #[error(transparent)]
     Limit(LimitReached),
-    /// The wait for it is in vain. It goes on.
+    /// The wait for it can never end. The task itself goes on.
     #[error(transparent)]
     Deadlock(Box<Deadlock>),
     /// It has not ended, and the caller cannot wait: under the manual driver the embedder owns the
@@ -61,7 +61,7 @@ impl From<CutShort> for TaskError {
     }
 }
 
-/// What a task has panicked with.
+/// The payload of a task's panic.
 pub struct Panic(Mutex<Box<dyn Any + Send>>);
 
 impl Panic {

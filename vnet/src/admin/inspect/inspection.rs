@@ -64,7 +64,7 @@ pub struct Inspection {
     pub phase: PhaseName,
     /// When the inspection was made, in nanoseconds of the system's clock.
     pub at: Instant,
-    /// Host or router.
+    /// Whether it is a host or a router.
     pub forwarding: Forwarding,
     /// Its interfaces, in the order of their creation.
     pub interfaces: Vec<InterfaceView>,
@@ -72,7 +72,7 @@ pub struct Inspection {
     pub routes: Vec<RouteInfo>,
     /// Its neighbours, in the order of their table.
     pub neighbours: Vec<NeighbourInfo>,
-    /// Who is plugged in at the other ends of its wires, as far as they say so by LLDP.
+    /// The neighbours at the other ends of its wires that announce themselves by LLDP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lldp: Vec<LldpNeighbour>,
     /// Its sockets and connections.
@@ -94,14 +94,14 @@ pub struct Inspection {
     pub locals: u64,
     /// Interfaces of its own that are in other vnets. A twin has them at home.
     pub lent: Vec<LentInterface>,
-    /// What uses it.
+    /// What is using it.
     pub pins: Pins,
 }
 
 /// An interface with everything that belongs to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InterfaceView {
-    /// What [`Vnet::interfaces`] lists.
+    /// The same as [`Vnet::interfaces`] lists.
     #[serde(flatten)]
     pub info: IfInfo,
     /// For an epair, the other end as it was when the pair was created, `VNET:INTERFACE`.
@@ -110,22 +110,22 @@ pub struct InterfaceView {
     pub offload: Offload,
     /// The impairments of its outgoing direction, when they have been set.
     pub link: Option<LinkConfig>,
-    /// What that direction has done.
+    /// The counters of that direction.
     pub link_stats: Option<LinkStats>,
-    /// Captures that watch it.
+    /// The captures on it.
     pub captures: usize,
-    /// For a bridge, its configuration, its members, and what it knows.
+    /// For a bridge, its configuration, its members, and what it has learned.
     pub bridging: Option<BridgeInfo>,
     /// For a lagg, its configuration, its members and their partners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aggregation: Option<LaggInfo>,
-    /// What is said as a router on its link, if anything else than what follows from its addresses.
+    /// What is advertised on its link, if it differs from what follows from its addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router: Option<RouterConfig>,
-    /// The DNS servers that routers on its link have named.
+    /// The DNS servers that routers on its link have advertised.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<Ipv6Addr>,
-    /// The domains in which names are looked up, by their word.
+    /// The search domains that routers on its link have advertised.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
     /// Those of its addresses that follow from router advertisements, and the one of IPv4 that it gave itself (RFC 3927).
@@ -134,13 +134,14 @@ pub struct InterfaceView {
     /// The anycast addresses that it was given, which other stations may have as well. They are not among its addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub anycast: Vec<Ipv6Addr>,
-    /// Those of its addresses that are not used until it is known that nobody else has them.
+    /// Those of its addresses that are not used yet, because it is still being checked whether another station has
+    /// them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tentative: Vec<IpAddr>,
-    /// Those that are not used because another station has them.
+    /// Those that are not used, because another station has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub duplicate: Vec<IpAddr>,
-    /// The groups that are joined on it, but for those that every interface is in because of its addresses.
+    /// The groups joined on it, except those that every interface joins because of its addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<IpAddr>,
 }
@@ -378,7 +379,7 @@ fn configured(view: InterfaceView) -> InterfaceView {
 }
 
 impl Vnet {
-    /// Looks at everything, in one entry.
+    /// The whole state, read in one entry.
     ///
     /// # Errors
     /// [`Gone`].

@@ -48,7 +48,7 @@ pub enum ReplayError {
         /// The steps' names.
         steps: Vec<String>,
     },
-    /// The name is a child's, and its parent is not among the instances to be made.
+    /// The name is that of a child, and its parent is not among the instances to be made.
     #[error("the parent of {0:?} is not among the records")]
     NoParent(String),
     /// The instance cannot be made.

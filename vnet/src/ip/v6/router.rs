@@ -11,44 +11,44 @@ use crate::packet::MacAddr;
 use crate::packet::header::ipv6::MIN_LEN;
 use crate::packet::header::ra::{Advert, Dns, MAX_OPTIONS, Preference, Prefix, Route, is_name};
 
-/// What a router says on the link of one interface; see [`Vnet::set_router`](crate::Vnet::set_router). Times are in
-/// seconds, and [`u32::MAX`] is without end.
+/// What a router advertises on the link of one interface; see [`Vnet::set_router`](crate::Vnet::set_router). Times
+/// are in seconds, and [`u32::MAX`] means infinity.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouterConfig {
-    /// How long it is a default router, at most 9000; with 0 it is none, and only tells of its link. Three times the
-    /// interval of its advertisements if that is not said.
+    /// How long it is a default router, at most 9000; with 0 it is not one, and only describes its link. The default
+    /// is three times the interval between its advertisements.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<u16>,
-    /// Whether it is to be preferred as that (RFC 4191).
+    /// Its preference as a default router (RFC 4191).
     pub preference: Preference,
-    /// The hop limit that hosts are to use; that of the vnet if it is not said.
+    /// The hop limit that hosts are to use; by default that of the vnet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hop_limit: Option<u8>,
-    /// The MTU of the link, at least 1280; that of the interface if it is not said.
+    /// The MTU of the link, at least 1280; by default that of the interface.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
-    /// What is on the link; the prefixes of the interface's addresses if that is not said.
+    /// The prefixes of the link; by default those of the interface's addresses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefixes: Option<Vec<RouterPrefix>>,
-    /// Where else it leads (RFC 4191).
+    /// Further routes through it (RFC 4191).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouterRoute>,
     /// DNS servers (RFC 8106), for as long as it is a default router by its interval.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<Ipv6Addr>,
-    /// Domains in which names are looked up (RFC 8106).
+    /// Search domains (RFC 8106).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
 }
 
-/// A prefix that a router tells of.
+/// A prefix that a router advertises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouterPrefix {
     /// The prefix.
     pub net: Ipv6Net,
-    /// How long what is in it is on the link.
+    /// How long addresses in it are on the link.
     pub valid: u32,
     /// How long the addresses that hosts give themselves are preferred, at most as long as the prefix is valid; with
     /// none, hosts give themselves no addresses of it.
@@ -56,15 +56,15 @@ pub struct RouterPrefix {
     pub preferred: Option<u32>,
 }
 
-/// A route that a router tells of.
+/// A route that a router advertises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouterRoute {
-    /// Where it leads.
+    /// Its destination.
     pub net: Ipv6Net,
-    /// How long.
+    /// Its lifetime.
     pub lifetime: u32,
-    /// Whether it is to be preferred to that of another router.
+    /// Its preference over routes of other routers.
     #[serde(default)]
     pub preference: Preference,
 }
@@ -73,7 +73,7 @@ pub struct RouterRoute {
 const MAX_LIFETIME: u16 = 9000;
 
 impl RouterConfig {
-    /// Checks that it can be said.
+    /// Checks that it can be advertised.
     ///
     /// # Errors
     /// The first field that is out of range.

@@ -115,10 +115,11 @@ pub struct BridgeConfig {
     /// BPDUs are dropped, like frames to other reserved groups.
     #[serde(with = "stp", skip_serializing_if = "Option::is_none")]
     pub stp: Option<RstpConfig>,
-    /// How it reads from IGMP where packets to groups have to go. By default it does not: they go everywhere.
+    /// How it learns from IGMP and MLD where packets to groups have to go. By default it does not, and they go
+    /// everywhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snooping: Option<Snooping>,
-    /// How it tells VLANs apart. At first it does not: frames pass with whatever tags they have.
+    /// How it distinguishes VLANs. By default it does not: frames pass with whatever tags they have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vlans: Option<BridgeVlans>,
 }
@@ -184,8 +185,8 @@ pub struct MemberConfig {
     /// Whether multicasts are sent to it; on by default.
     #[serde(skip_serializing_if = "is_on")]
     pub multicast: Switchable,
-    /// Whether it leads to a router: where the bridge snoops, it is sent all packets to groups, and what is said of
-    /// them. Off by default: it is when a router says so there.
+    /// Whether it leads to a router: a snooping bridge then sends all packets to groups, and all reports about them,
+    /// to it. Off by default: the bridge finds out from what routers behind it send.
     #[serde(skip_serializing_if = "is_off")]
     pub router: Switchable,
     /// Whether stations learned behind it stay: they neither age nor move. Off by default; needs `max_stations`.
@@ -199,17 +200,17 @@ pub struct MemberConfig {
     /// limit by default. Frames of other stations are dropped, as with `max_stations`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_stations_in_vlan: Option<u32>,
-    /// How many frames that go to many it may bring in; no limit by default.
+    /// How many broadcasts, multicasts and frames to unknown stations it may bring in; no limit by default.
     #[serde(skip_serializing_if = "StormLimits::is_default")]
     pub storm: StormLimits,
     /// Whether it only watches: it is sent a copy of each frame that the bridge receives, from members and from
     /// the vnet itself, as it came, and nothing else; what it brings in is dropped. Off by default.
     #[serde(skip_serializing_if = "is_off")]
     pub span: Switchable,
-    /// Its parameters in the bridge's spanning tree, if there is one.
+    /// Its settings in the bridge's spanning tree, if there is one.
     #[serde(skip_serializing_if = "RstpPort::is_default")]
     pub rstp: RstpPort,
-    /// In which VLANs it is, if the bridge tells them apart; in VLAN 1 at first.
+    /// The VLANs that it is in, if the bridge distinguishes them; by default VLAN 1.
     #[serde(skip_serializing_if = "MemberVlans::is_default")]
     pub vlans: MemberVlans,
 }

@@ -37,14 +37,14 @@ const PRUNE_PERIOD: Duration = Duration::from_secs(1);
 /// How long it takes until the same member is greeted again.
 const GREETING_PERIOD: Duration = Duration::from_secs(1);
 
-/// What a bridge did about groups.
+/// A snooping bridge's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SnoopingCounters {
-    /// Questions of others that members brought in.
+    /// Queries of others that members received.
     pub queries_in: u64,
-    /// The bridge's own questions that were sent to somebody.
+    /// The bridge's own queries that were sent to some member.
     pub queries_out: u64,
-    /// Reports that somebody is in a group, or has left it.
+    /// Reports of joined and left groups.
     pub reports: u64,
     /// Messages that could not be read, which were dropped.
     pub malformed: u64,

@@ -16,7 +16,7 @@ pub struct StormLimits {
     /// Broadcasts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broadcast: Option<NonZeroU32>,
-    /// Frames to groups, whether or not it is known who is in them.
+    /// Frames to groups, whether or not their members are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub multicast: Option<NonZeroU32>,
     /// Frames to stations that the bridge does not know.

@@ -13,15 +13,15 @@ use crate::packet::MacAddr;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LaggMode {
-    /// The first that is running, in the order in which they joined. Frames that come in by another
-    /// one are dropped.
+    /// The first one that is running, in the order in which they joined. Frames received by other members are
+    /// dropped.
     Failover,
-    /// All that are running; the other end must do the same, since nothing is agreed.
+    /// All that are running. The other end must do the same, since nothing is negotiated.
     Balance,
-    /// Those on which both ends agree by LACP (IEEE 802.1AX); this end speaks first.
+    /// Those on which both ends agree by LACP (IEEE 802.1AX); this end sends LACPDUs unasked.
     #[default]
     LacpActive,
-    /// The same, but this end speaks only when it is spoken to.
+    /// The same, but this end sends LACPDUs only if the other end does.
     LacpPassive,
 }
 
@@ -32,39 +32,38 @@ impl LaggMode {
     }
 }
 
-/// What a flow is. Frames of one flow leave by one member, and so keep their order.
+/// What identifies a flow. Frames of one flow are sent by one member, so they keep their order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LaggHash {
-    /// Frames with the same stations and VLAN tags.
+    /// The stations and the VLAN tags.
     L2,
-    /// As [`LaggHash::L2`], and of IP packets the same addresses and protocol.
+    /// As [`LaggHash::L2`], and for IP packets the addresses and the protocol.
     L3,
-    /// As [`LaggHash::L3`], and of TCP and UDP the same ports. Fragments have no ports: a flow of
-    /// which only some packets are fragments is two flows.
+    /// As [`LaggHash::L3`], and for TCP and UDP the ports. Fragments have no ports, so a flow of which only some
+    /// packets are fragmented is two flows.
     #[default]
     L4,
 }
 
-/// How a lagg works.
+/// The configuration of a lagg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LaggConfig {
     /// Which members are used.
     pub mode: LaggMode,
-    /// What a flow is, when several members are used.
+    /// What identifies a flow, if several members are used.
     pub hash: LaggHash,
     /// With LACP: on when the partner is asked to speak every second, and given up after three; off
     /// for 30 and 90 seconds. A member whose carrier goes is given up at once in any case.
     pub fast: Switch,
-    /// With LACP: this system's priority. The lesser is the better.
+    /// With LACP: this system's priority. Lower values are preferred.
     pub system_priority: u16,
-    /// With LACP: this system's address; that of the lagg's interface, when none is given. Laggs of several
-    /// vnets with one `system` and one `key` are one system to whoever is at the other ends.
+    /// With LACP: this system's address; if none is given, that of the lagg's interface. Laggs of several vnets with
+    /// one `system` and one `key` look like one system to the other ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system: Option<MacAddr>,
-    /// With LACP: the number of this lagg in its system; one that no other lagg of the vnet has, when none is
-    /// given.
+    /// With LACP: the number of this lagg in its system; if none is given, one that no other lagg of the vnet uses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<NonZeroU16>,
 }

@@ -43,18 +43,18 @@ pub(crate) struct Params {
     pub(crate) port_priority: u16,
 }
 
-/// How far a port has come, or why it comes no further.
+/// How far a port has come, or what prevents it from going on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LacpState {
     /// Its link is down.
     Down,
-    /// Nobody has been heard at the other end yet, or not for too long.
+    /// Nothing has been heard from the other end, or not for too long.
     Silent,
-    /// Nobody speaks LACP at the other end.
+    /// The other end does not use LACP.
     Defaulted,
-    /// The other end says that it belongs to this very system: the link leads back here, or two systems have
-    /// been given one address.
+    /// The other end claims to belong to this very system: the link leads back here, or two systems have the same
+    /// address.
     Loop,
     /// The link leads to another system, or to another aggregate of it, than those in use; or the lagg is
     /// down.
@@ -63,9 +63,9 @@ pub enum LacpState {
     Waiting,
     /// It is ready, and waits until the other end is.
     Attached,
-    /// It takes frames in.
+    /// It accepts frames.
     Collecting,
-    /// It takes frames in and sends them.
+    /// It accepts frames and sends them.
     Distributing,
 }
 

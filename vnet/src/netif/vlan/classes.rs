@@ -12,28 +12,28 @@ const MAX_PCP: u8 = 7;
 /// The largest differentiated services codepoint (RFC 2474).
 const MAX_DSCP: u8 = 63;
 
-/// A priority of VLAN tags and a traffic class that belong together.
+/// A VLAN priority and the traffic class that corresponds to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassRule {
     /// The priority code point (PCP), 0 to 7.
     pub pcp: u8,
-    /// Whether the frame may be dropped before others (DEI); not, by default.
+    /// Whether the frame may be dropped before others (DEI); off by default.
     #[serde(default)]
     pub dei: bool,
     /// The differentiated services codepoint (DSCP), 0 to 63.
     pub dscp: u8,
 }
 
-/// How a VLAN interface maps between the priority of its tags and the traffic class of its packets. It counts
-/// instead of the tunable `net.link.vlan.classes`.
+/// How a VLAN interface maps between the priority of its tags and the traffic class of its packets. It takes
+/// precedence over the tunable `net.link.vlan.classes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClassMaps {
-    /// The class of packets that come in, by the priority of their tags. Others stay in the class in which they are.
+    /// The class of received packets, by the priority of their tags. Other packets keep their class.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ingress: Vec<ClassRule>,
-    /// The priority of tags of packets that go out, by their class. Others have priority 0.
+    /// The priority in the tags of sent packets, by their class. Other packets get priority 0.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<ClassRule>,
 }

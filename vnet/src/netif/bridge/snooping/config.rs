@@ -20,17 +20,17 @@ pub struct Snooping {
     /// The same for groups of IPv6, by MLD: a link-local address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub querier_v6: Option<Ipv6Addr>,
-    /// How often it asks, from 10 s to 1 h; the default is 125 s (RFC 9776). Memberships and routers are forgotten
-    /// after twice that and 10 s, so all of a network should have the same.
+    /// The interval between queries, from 10 s to 1 h; the default is 125 s (RFC 9776). Memberships and routers
+    /// expire after twice that and 10 s, so the whole network should use the same interval.
     pub query_interval: Duration,
-    /// Whether a member is out of a group as soon as one host behind it has left, without asking for others; for
-    /// members behind which there is one host. Off by default.
+    /// Whether a group ends at a member as soon as one host behind it has left, without a query for others; for
+    /// members with a single host behind them. Off by default.
     pub fast_leave: Switch,
-    /// Whether packets to groups in which nobody is known go to all members, or only to those that lead to routers,
-    /// where somebody asks. On by default: they go to all.
+    /// Whether packets to groups without known members go to all members, or only to those that lead to routers,
+    /// where there is a querier. On by default: they go to all.
     pub unknown: Switch,
-    /// The number of groups that are remembered, all VLANs together; the default is 1024. Others are treated as
-    /// those in which nobody is known.
+    /// The number of groups that are remembered, in all VLANs together; the default is 1024. Others are treated like
+    /// groups without known members.
     pub max_groups: u32,
 }
 

@@ -11,7 +11,7 @@ use crate::packet::MacAddr;
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 pub struct BridgeIdentifier {
-    /// Its priority: the less, the more likely it is to become the root.
+    /// Its priority: the bridge with the lowest one becomes the root.
     pub priority: u16,
     /// Its address, which decides between equal priorities.
     pub mac: MacAddr,

@@ -7,7 +7,7 @@ use crate::base::config::ConfigError;
 use crate::base::switch::Switch;
 use crate::packet::tag::{MAX_VID, Tpid};
 
-/// How a bridge tells VLANs apart.
+/// How a bridge distinguishes VLANs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BridgeVlans {
@@ -15,13 +15,13 @@ pub struct BridgeVlans {
     /// frame's own business, so that a bridge with a provider's tags (802.1ad) carries a customer's frames,
     /// tags and all.
     pub tpid: Tpid,
-    /// Whether each VLAN has a forwarding database of its own, which it has at first.
+    /// Whether each VLAN has a forwarding database of its own, as it does by default.
     pub learning: VlanLearning,
     /// Stations that are learned in each VLAN with a database of its own, if there is a limit to them. When
     /// there are as many, others are not learned, and frames for them go to all members of the VLAN.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_stations: Option<u32>,
-    /// In which VLANs the vnet itself is, by the bridge's interface.
+    /// The VLANs that the vnet itself is in, through the bridge's interface.
     pub host: MemberVlans,
 }
 
@@ -36,48 +36,48 @@ impl BridgeVlans {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VlanLearning {
-    /// Each has its own: a station may be somewhere else in each.
+    /// Each has its own: a station may be in a different place in each VLAN.
     #[default]
     Independent,
-    /// There is one: what is learned in one VLAN counts in all.
+    /// There is one: what is learned in one VLAN holds in all.
     Shared,
 }
 
-/// In which VLANs a member of a bridge is, where the bridge tells them apart (IEEE 802.1Q-2018, clauses
-/// 6.9 and 8.6). At first, in VLAN 1 without tags.
+/// The VLANs that a member of a bridge is in, if the bridge distinguishes them (IEEE 802.1Q-2018, clauses 6.9 and
+/// 8.6). By default, VLAN 1 without tags.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MemberVlans {
-    /// The VLAN of frames that come in without a tag, or with one that has only a priority. Where there is
-    /// none, they are dropped.
+    /// The VLAN of frames that are received without a tag, or with a priority tag. If there is none, they are
+    /// dropped.
     #[serde(with = "pvid")]
     pub pvid: Option<u16>,
     /// The VLANs whose frames leave with a tag.
     pub tagged: VidSet,
     /// The VLANs whose frames leave without a tag. None is in both sets.
     pub untagged: VidSet,
-    /// What a tag means on a frame that comes in.
+    /// What a tag on a received frame means.
     pub tags: TagPolicy,
-    /// Frames of VLANs in which the member is not are dropped when they come in; on at first. Off, they
-    /// are sent to the VLAN's members.
+    /// Whether received frames are dropped if the member is not in their VLAN; on by default. If it is off, they are
+    /// sent to the VLAN's members.
     pub ingress_filter: Switch,
 }
 
-/// What a tag means on a frame that comes in by a member of a bridge.
+/// What a tag on a frame received by a member of a bridge means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TagPolicy {
-    /// It says in which VLAN the frame is.
+    /// The frame is in the VLAN that it names.
     #[default]
     Obey,
-    /// The frame is dropped, unless the tag has only a priority.
+    /// The frame is dropped, unless the tag is a priority tag.
     Refuse,
-    /// Nothing: the frame is in the VLAN of those without a tag, and keeps its tags there (a tunnel).
+    /// Nothing: the frame is treated as one without a tag, and keeps its tags (a tunnel).
     Ignore,
 }
 
 impl MemberVlans {
-    /// A member that leads to stations of one VLAN, which know nothing of it.
+    /// A member that leads to stations of one VLAN, which do not use tags.
     pub fn access(vid: u16) -> MemberVlans {
         MemberVlans {
             pvid: Some(vid),
@@ -102,8 +102,8 @@ impl MemberVlans {
         }
     }
 
-    /// A member that leads to a customer, all of whose frames are in one VLAN of the provider's, with
-    /// the tags that the customer gave them.
+    /// A member that leads to a customer, whose frames are all in one VLAN of the provider's and keep the tags that
+    /// the customer gave them.
     pub fn tunnel(vid: u16) -> MemberVlans {
         MemberVlans {
             tags: TagPolicy::Ignore,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::base::config::{ConfigError, ParseError};
 use crate::packet::tag::MAX_VID;
 
-/// A set of VIDs, which reads and is written like `1,10-19,4000`.
+/// A set of VIDs, read and written as `1,10-19,4000`.
 ///
 /// ```
 /// use vnet::VidSet;
@@ -26,7 +26,7 @@ pub struct VidSet {
 }
 
 impl VidSet {
-    /// True when the VID is in the set.
+    /// True if the VID is in the set.
     pub fn contains(&self, vid: u16) -> bool {
         let after = self.ranges.partition_point(|(first, _)| *first <= vid);
         after > 0 && vid <= self.ranges[after - 1].1

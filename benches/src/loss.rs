@@ -34,7 +34,11 @@ const CHUNK: usize = 64 << 10;
 /// The losses of [`matrix`], in percent.
 const MATRIX_LOSSES: &[f64] = &[0.0, 0.1, 1.0, 3.0];
 /// The kernel's settings for a fair comparison, below `/proc/sys/net/ipv4`.
-const KERNEL: &[(&str, &str)] = &[("tcp_no_metrics_save", "1")];
+const KERNEL: &[(&str, &str)] = &[
+    ("tcp_no_metrics_save", "1"),
+    // What vnet has by default, too; a host may have another.
+    ("tcp_congestion_control", "cubic"),
+];
 
 /// Whose TCP is at an end of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +69,7 @@ pub struct Path {
 /// Both ends of a link, which know each other.
 struct Ends {
     from: End,
-    to: End,
+    _to: End,
     listener: Listener,
     _system: System,
 }
@@ -87,7 +91,7 @@ fn join(sender: Whose, receiver: Whose, path: &Path) -> Result<Ends, SideError> 
     to.impair(path, 2)?;
     Ok(Ends {
         from,
-        to,
+        _to: to,
         listener,
         _system: system,
     })

@@ -313,8 +313,8 @@ impl TcpStream {
 
     /// Limits how long written data is still delivered after the last handle has been dropped (`SO_LINGER`). If the
     /// peer has not acknowledged everything by then, the connection is reset and the rest is discarded; with a limit
-    /// of zero that happens at once. Without a limit, which is the default, TCP continues until it gives up
-    /// retransmitting.
+    /// of zero that happens at once. Without a limit, which is the default, TCP retransmits as often as its
+    /// tunables say.
     ///
     /// Closing never waits, unlike `close` in POSIX, which blocks for that time. To know whether everything has
     /// arrived, shut down the write side and read to the end of the stream before closing.

@@ -112,7 +112,7 @@ pub(crate) struct Leaving {
     pub tos: Option<u8>,
 }
 
-/// An ICMP error about a datagram of a socket that wants to hear of them (`IP_RECVERR`, `IPV6_RECVERR`).
+/// An ICMP error about a datagram of a socket that asked for such errors (`IP_RECVERR`, `IPV6_RECVERR`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatagramError {
     /// What it means.
@@ -570,7 +570,7 @@ impl Socket {
     }
 }
 
-/// Queues an error at a socket that wants to hear of them; false at another.
+/// Queues an error at a socket that asked for them; false at another.
 fn note_error(
     socket: &mut datagram::Socket<Socket, (Payload, Arrived)>,
     told: &DatagramError,

@@ -28,7 +28,7 @@ pub(crate) struct Advert {
     pub hop_limit: u8,
     /// Whether it is to be preferred as a default router.
     pub preference: Preference,
-    /// How many seconds it is one; zero if it is none.
+    /// For how many seconds it is a default router; zero if it is not one.
     pub lifetime: u16,
     /// For how many milliseconds a neighbour is taken to be reachable; zero if that is not said.
     pub reachable: u32,

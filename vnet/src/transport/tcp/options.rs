@@ -15,7 +15,7 @@ use super::seq::SeqNum;
 use crate::transport::domain::Domain;
 use crate::transport::error::SocketError;
 
-/// The route a connection's segments take, as far as TCP cares.
+/// What TCP needs to know of the route that a connection's segments take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Path {
     /// Largest IP packet, headers included, in bytes.
@@ -76,7 +76,7 @@ pub struct SocketOptions {
     /// fewer than half as many.
     pub unsent_low_water: Option<usize>,
     /// How long written data is still delivered after the last handle is gone (`SO_LINGER`); then the connection is reset,
-    /// with zero at once. Without a limit, TCP goes on until it gives up.
+    /// with zero at once. Without a limit, TCP retries as often as its tunables say.
     pub linger: Option<Duration>,
     /// How long a connection without a socket waits for the peer's end of the stream (`TCP_LINGER2`).
     pub fin_wait2: Option<Duration>,

@@ -572,9 +572,7 @@ impl Bbr {
             // Section 5.6.2
             self.pacing = per_second(self.cwnd.into(), rtt) * STARTUP_PACING / 100;
         }
-        // The draft takes shorter ones only. One as short shows as well that nothing waits on the way, and without a queue
-        // of others that is most of them: then nothing has to be drained to see it.
-        if rtt <= self.probe_rtt_min || age(self.probe_rtt_stamp) > PROBE_RTT_INTERVAL {
+        if rtt < self.probe_rtt_min || age(self.probe_rtt_stamp) > PROBE_RTT_INTERVAL {
             self.probe_rtt_min = rtt;
             // In ProbeRTT the stamp is that of its end.
             if self.state != State::ProbeRtt {

@@ -84,7 +84,13 @@ pub fn run_cases_on_all<S: Strategy>(
     };
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     thread::scope(|scope| {
-        let all: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        let named = || match thread::current().name() {
+            Some(name) => thread::Builder::new().name(name.to_owned()),
+            None => thread::Builder::new(),
+        };
+        let all: Vec<_> = (0..threads)
+            .map(|_| named().spawn_scoped(scope, run).expect("a thread"))
+            .collect();
         for one in all {
             if let Err(failure) = one.join() {
                 std::panic::resume_unwind(failure);

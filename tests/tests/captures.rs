@@ -1,5 +1,8 @@
 //! Captures: what they show, how they are bounded, and that nobody waits for their readers.
 
+#[path = "captures/judged.rs"]
+mod judged;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

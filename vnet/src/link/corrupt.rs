@@ -72,6 +72,7 @@ impl Corrupt {
         corrupted.meta = whole.meta;
         corrupted.meta.csum = Csum::Unknown;
         corrupted.meta.gso = None;
+        corrupted.meta.bridges.mark_foreign();
         corrupted
     }
 

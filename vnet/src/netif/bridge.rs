@@ -392,7 +392,7 @@ impl Bridge {
         {
             return verdict;
         }
-        let learned = match packet.meta.bridges >= BridgeConfig::MAX_BRIDGES {
+        let learned = match packet.meta.bridges.count() >= BridgeConfig::MAX_BRIDGES {
             true => Learned::Own,
             false => self.learn(now, from, class, header.src),
         };
@@ -591,7 +591,7 @@ impl Bridge {
                 None => return Output::Drop(self.not_in_vlan()),
             }
         }
-        if packet.meta.bridges >= BridgeConfig::MAX_BRIDGES {
+        if packet.meta.bridges.count() >= BridgeConfig::MAX_BRIDGES {
             return Output::Drop(self.turn_away(Learned::Own));
         }
         if let Sender::Above(src) = sender {

@@ -20,6 +20,7 @@ use crate::base::time::Instant;
 use crate::base::walked::Walked;
 use crate::link::{Account, Link};
 use crate::packet::cx::Carrier;
+use crate::packet::witness::Witness;
 use crate::packet::{Cx, MacAddr};
 
 /// Bytes that the links of a vnet may hold unless something else is said: a queue of 10 Gbit/s and
@@ -91,6 +92,8 @@ pub(crate) struct Netif {
     pub(crate) taps: Taps,
     /// The fingerprint of what crosses it, when that is on.
     pub(crate) fingerprint: Option<Box<Recorder>>,
+    /// Who sees what it sends, in tests.
+    pub(crate) witness: Witness,
     /// What crossed it.
     pub counters: IfCounters,
     /// Its place in the order in which the interfaces of its vnet were made.
@@ -139,6 +142,7 @@ impl Netif {
             vlans: Vlans::default(),
             taps: Taps::default(),
             fingerprint: None,
+            witness: Witness::of_this_thread(),
             counters: IfCounters::default(),
             loan: None,
         }

@@ -128,6 +128,7 @@ impl Netif {
         {
             return self.lost(cx, &packet, DropReason::LinkCorrupt);
         }
+        self.witness.see(cx.now, &packet);
         self.show(cx, Direction::Out, &packet);
         if let Some(link) = &mut self.link
             && link.corrupts(packet.frame_len())

@@ -72,6 +72,7 @@ impl Packet {
         let mut packet = Packet::outgoing(frame.into());
         packet.start = PULL_START as u8;
         packet.end = PULL_START as u8;
+        packet.meta.bridges.mark_foreign();
         packet
     }
 

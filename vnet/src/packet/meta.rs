@@ -16,9 +16,59 @@ pub(crate) struct Meta {
     /// When it arrived at the vnet that now has it.
     pub arrived: Instant,
     /// Bridges it has crossed since a host or a router sent it.
-    pub bridges: u8,
+    pub bridges: Crossed,
     /// The VLAN tags of a frame that are not in its bytes.
     pub(crate) tags: Tags,
+}
+
+/// How many bridges a frame has crossed; and whether its bytes are from outside, where somebody
+/// [witnesses](super::witness) what is sent: in all other builds, that is not kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Crossed(u8);
+
+/// The bit that says of a frame that its bytes are from outside.
+const FOREIGN: u8 = match cfg!(any(test, feature = "witness")) {
+    true => 0x80,
+    false => 0,
+};
+
+impl Crossed {
+    /// How many there were.
+    #[inline]
+    pub(crate) fn count(self) -> u8 {
+        self.0 & !FOREIGN
+    }
+
+    /// It crosses one more.
+    #[inline]
+    pub(crate) fn cross(&mut self) {
+        self.0 += 1;
+    }
+
+    /// A host or a router sends it.
+    #[inline]
+    pub(crate) fn begin(&mut self) {
+        self.0 &= FOREIGN;
+    }
+
+    /// Its bytes are not the work of a stack of ours: somebody outside has made them, a program, or errors on a wire.
+    #[inline]
+    pub(crate) fn mark_foreign(&mut self) {
+        self.0 |= FOREIGN;
+    }
+
+    /// It has bytes of another one in it.
+    #[inline]
+    pub(crate) fn quote(&mut self, other: Crossed) {
+        self.0 |= other.0 & FOREIGN;
+    }
+
+    /// They are known to be from outside.
+    #[cfg(any(test, feature = "witness"))]
+    #[inline]
+    pub(crate) fn is_foreign(self) -> bool {
+        self.0 & FOREIGN != 0
+    }
 }
 
 /// State of the transport checksum.

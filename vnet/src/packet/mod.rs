@@ -12,6 +12,7 @@
 //! | `checksum` | the Internet checksum over a packet's pieces |
 //! | `gso` | cutting a large segment into frames |
 //! | `pcapng` | writing captures |
+//! | `witness` | recording what is sent, for those who judge it after the tests |
 //! | `virtio` | the virtio-net header, as devices and guests exchange it |
 //! | `cx` | what a layer is given: time, randomness, counters, a place for output |
 
@@ -28,6 +29,7 @@ pub(crate) mod pool;
 pub(crate) mod tag;
 pub(crate) mod tagged;
 pub(crate) mod virtio;
+pub(crate) mod witness;
 
 pub use addr::MacAddr;
 pub use buf::Packet;

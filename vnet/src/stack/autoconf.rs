@@ -29,7 +29,7 @@ use crate::packet::header::ra::{self, Advert, Prefix};
 use crate::packet::header::redirect::Redirect;
 use crate::packet::header::zone;
 use crate::packet::header::{IpInfo, ipv6};
-use crate::packet::{Cx, Packet};
+use crate::packet::{Cx, Packet, checksum};
 
 /// The metric of routes that routers have advertised: after all that are configured. The next ones are taken
 /// where somebody has configured this one.
@@ -340,8 +340,13 @@ impl Stack {
             dst,
             station: self.neigh.known(ifid, hop.into()),
         };
-        let bytes = said.to_bytes(&packet.to_vec(), MIN_MTU as usize - ipv6::MIN_LEN);
-        tx::neighbours::discover_one(self, cx, ifid, (from, src), bytes);
+        // What is quoted should be what would have been seen on a wire.
+        let mut quoted = packet.clone();
+        let _ = checksum::finish(&mut quoted, 0);
+        quoted.truncate(MIN_MTU as usize);
+        let bytes = said.to_bytes(&quoted.to_vec(), MIN_MTU as usize - ipv6::MIN_LEN);
+        let crossed = packet.meta.bridges;
+        tx::neighbours::quote_to_one(self, cx, ifid, (from, src), bytes, crossed);
     }
 
     /// RFC 4861 section 6.3.4: what a router says of its link.

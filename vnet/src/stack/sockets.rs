@@ -468,6 +468,7 @@ impl Stack {
             IpProto::ICMPV6 if dst.is_ipv6() => icmp::v6::PARTIAL,
             _ => Csum::Verified,
         };
+        packet.meta.bridges.mark_foreign();
         tx::output(self, cx, &to, packet)
     }
 

@@ -368,7 +368,7 @@ fn loop_back(s: &mut Stack, cx: &mut Cx, ifid: IfId, hop: Ipv6Addr, mut packet: 
         ether_type: EtherType::IPV6,
     };
     header.emit(packet.prepend(ETHER_LEN));
-    packet.meta.bridges = 0;
+    packet.meta.bridges.begin();
     netif.transmit(cx, packet);
 }
 
@@ -395,7 +395,7 @@ pub(super) fn ether(
     if packet.meta.rcvif.take().is_some() {
         cx.stats.forwarded += 1;
     }
-    packet.meta.bridges = 0;
+    packet.meta.bridges.begin();
     packet.meta.tags = Tags::default();
     match netif.kind {
         Kind::Loopback(_) | Kind::Epair(_) | Kind::Port(_) => netif.transmit(cx, packet),

@@ -70,10 +70,10 @@ pub(crate) fn error(
         traffic_class: (header.tos & TOS) | INTERNETWORK_CONTROL,
         ..Outgoing::new(src.into(), header.src.into(), IpProto::ICMP)
     };
-    Some(Message {
-        to,
-        packet: message(says, packet.into_payload()),
-    })
+    let quoted = packet.meta.bridges;
+    let mut packet = message(says, packet.into_payload());
+    packet.meta.bridges.quote(quoted);
+    Some(Message { to, packet })
 }
 
 /// The message that tells of a refusal; `None` of one that IPv4 has no message for.

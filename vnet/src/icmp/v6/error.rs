@@ -50,10 +50,10 @@ pub(crate) fn error(
         traffic_class: header.traffic_class & DSCP,
         ..Outgoing::new(from.into(), IpAddr::V6(src), IpProto::ICMPV6)
     };
-    Some(Message {
-        to,
-        packet: message(says, packet.into_payload()),
-    })
+    let quoted = packet.meta.bridges;
+    let mut packet = message(says, packet.into_payload());
+    packet.meta.bridges.quote(quoted);
+    Some(Message { to, packet })
 }
 
 /// The message that tells of a refusal; `None` of one that IPv6 has no message for.

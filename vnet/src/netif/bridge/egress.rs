@@ -116,8 +116,8 @@ impl Bridge {
     pub(crate) fn watched(&self, packet: &Packet) -> Option<Packet> {
         let mut copy = packet.clone();
         copy.meta.rcvif = None;
-        copy.meta.bridges += 1;
-        (packet.meta.bridges < BridgeConfig::MAX_BRIDGES).then_some(copy)
+        copy.meta.bridges.cross();
+        (packet.meta.bridges.count() < BridgeConfig::MAX_BRIDGES).then_some(copy)
     }
 
     /// Whether a member that only watches can be sent such a copy.
@@ -305,7 +305,7 @@ impl Flooding {
 /// Makes a frame that is inside the bridge one that goes out.
 fn leave(packet: &mut Packet, form: Form) {
     packet.meta.rcvif = None;
-    packet.meta.bridges += 1;
+    packet.meta.bridges.cross();
     if form == Form::Untagged
         && let Some(tag) = packet.pop_tag()
     {

@@ -61,7 +61,7 @@ impl Redirect {
     }
 
     /// The bytes of the message, with a checksum of zero: it quotes of `packet` what a packet of the least MTU has
-    /// room for.
+    /// room for, in whole units of the option, so that nothing stands behind it that is not of it.
     pub(crate) fn to_bytes(self, packet: &[u8], room: usize) -> Vec<u8> {
         let mut bytes = vec![0; ICMP_LEN];
         Icmp6::Other {
@@ -78,12 +78,11 @@ impl Redirect {
             bytes.extend(station);
         }
         let room = room.saturating_sub(bytes.len() + OPTION_LEN) / 8 * 8;
-        let quoted = &packet[..packet.len().min(room)];
-        let len = quoted.len().next_multiple_of(8) + OPTION_LEN;
+        let quoted = &packet[..packet.len().min(room) / 8 * 8];
+        let len = quoted.len() + OPTION_LEN;
         if let Ok(units @ 2..) = u8::try_from(len / 8) {
             bytes.extend([REDIRECTED, units, 0, 0, 0, 0, 0, 0]);
             bytes.extend(quoted);
-            bytes.resize(bytes.len().next_multiple_of(8), 0);
         }
         bytes
     }

@@ -17,6 +17,7 @@ use crate::netif::Netif;
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ndp::{Flags, Ndp};
 use crate::packet::header::{ArpPacket, EtherType, IpProto, zone};
+use crate::packet::meta::Crossed;
 use crate::packet::{Csum, Cx, MacAddr, Packet, Payload};
 use crate::stack::Stack;
 
@@ -266,15 +267,17 @@ pub(in crate::stack) fn discover(
     ether(s, cx, ifid, to, EtherType::IPV6, packet);
 }
 
-/// Sends a message of router discovery to one neighbour.
-pub(in crate::stack) fn discover_one(
+/// Sends a message of router discovery to one neighbour, which quotes a packet that has crossed `quoted`.
+pub(in crate::stack) fn quote_to_one(
     s: &mut Stack,
     cx: &mut Cx,
     ifid: IfId,
     ends: (Ipv6Addr, Ipv6Addr),
     bytes: Vec<u8>,
+    quoted: Crossed,
 ) {
-    let packet = router_packet(s, cx, ends, bytes);
+    let mut packet = router_packet(s, cx, ends, bytes);
+    packet.meta.bridges.quote(quoted);
     to_neighbour(s, cx, ifid, ends.1.into(), packet);
 }
 

@@ -106,7 +106,8 @@ fn what_a_vnet_has_is_a_duplicate_in_the_kernel() {
     assert!(vnet.destroy().leaked.is_zero());
 }
 
-/// A bridge of the kernel asks, and has our groups in its table; when an address goes, so does its group.
+/// A bridge of the kernel asks, and has our groups in its table; when an address goes, so does its group, and what a socket
+/// joins is there until it leaves.
 #[test]
 fn a_bridge_of_the_kernel_learns_our_groups() {
     let Some(kernel) = kernel() else { return };
@@ -148,6 +149,15 @@ fn a_bridge_of_the_kernel_learns_our_groups() {
     vnet.remove_address("tap0", "2001:db8::12:3456".parse().unwrap())
         .unwrap();
     wait_for("its end", || has("ff02::1:ff12:3456").filter(|has| !*has));
+    // So is what a socket joins, by the interface that it names: the second one.
+    let socket = vnet::net::UdpSocket::bind_in(&vnet, "[::]:0").unwrap();
+    let group = "ff05::1234".parse().unwrap();
+    socket.join_multicast_v6(&group, 2).unwrap();
+    wait_for("the socket's group", || {
+        has("ff05::1234").filter(|has| *has)
+    });
+    socket.leave_multicast_v6(&group, 2).unwrap();
+    wait_for("its end", || has("ff05::1234").filter(|has| !*has));
     tap.detach();
     assert!(vnet.destroy().leaked.is_zero());
 }

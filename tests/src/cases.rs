@@ -11,6 +11,15 @@ use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestCaseError, TestRn
 /// Parts of the cases that all processors run: many enough that none waits long for another at the end.
 const PARTS: u32 = 64;
 
+/// How many frames a test is to try: `few`, unless `VNET_FUZZ_FRAMES` asks for another number.
+///
+/// # Panics
+/// When that is no number.
+pub fn frames(few: u32) -> u32 {
+    let given = std::env::var("VNET_FUZZ_FRAMES").ok();
+    given.map_or(few, |n| n.parse().expect("VNET_FUZZ_FRAMES is a number"))
+}
+
 /// Runs `cases` cases, every one of them, from a fixed seed: a failure is the next run's, too. Returns how many ran.
 ///
 /// # Panics

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::{DropReason, Forwarding, OwnedVnet, PortError, Stats, System};
 use vnet_tests::accounts::{assert_clean, assert_conserved, drops, run_until_idle};
-use vnet_tests::cases::run_cases;
+use vnet_tests::cases::{frames, run_cases};
 use vnet_tests::frames::{
     ACK, ARP, ETHER_LEN, FIN, IPV4, Ip4, MORE_FRAGMENTS, PSH, RST, SYN, Segment, Station, arp,
     checksum, ethernet, fix_checksums, icmp, syn_options, tcp, udp,
@@ -628,14 +628,15 @@ fn realise(target: &Target, noise: Noise) -> Vec<u8> {
 #[test]
 fn a_hundred_thousand_random_frames_are_counted_one_by_one() {
     let mut target = Target::new();
-    let ran = run_cases(100_000, 1, &noise(), |noise| {
+    let cases = frames(100_000);
+    let ran = run_cases(cases, 1, &noise(), |noise| {
         let frame = realise(&target, noise);
         let before = target.stats().received;
         target.feed(frame);
         assert!(target.stats().received > before, "it was not even counted");
         assert_conserved(&target.vnet);
     });
-    assert_eq!(ran, 100_000, "none was left out");
+    assert_eq!(ran, cases, "none was left out");
     let stats = target.finish();
     // The noise reached every depth that it was made for.
     let reached = [

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use acts::{Action, Frame, Op, script};
-use ipv6::{assert_serves_ipv6, six};
+use ipv6::{assert_serves_ipv6, six, source_6, speak_ipv6};
 use vnet::capture::{Capture, CaptureOptions, LargeSegments, Recorder, Rotate};
 use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::{AdminState, Forwarding, NextHop, OwnedVnet, System, TaskHandle};
@@ -86,10 +86,7 @@ impl World {
         let loopback = format!("10.9.{i}.1/24");
         v.add_address("lo0", loopback.parse().unwrap()).unwrap();
         self.peers[i] = Some(Peer::new(&self.system, &v, "port", i as u8));
-        for (name, net) in [("lo0", six(9, i, 1)), ("port", six(12, i, 1))] {
-            let net = format!("{net}/64").parse().unwrap();
-            v.add_address(name, net).unwrap();
-        }
+        speak_ipv6(&v, i);
         self.vnets[i] = Some(v);
         self.children[i] = None;
         self.wire(i);
@@ -283,7 +280,7 @@ impl World {
                 let header = Ip6 {
                     hop_limit,
                     extensions,
-                    ..Ip6::new(six(12, at, 9), self.place_6(to))
+                    ..Ip6::new(source_6(at, &inside), self.place_6(to))
                 };
                 ethernet(us.mac, me.mac, IPV6, &self.packet_6(&header, inside))
             }

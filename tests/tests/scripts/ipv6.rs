@@ -105,6 +105,24 @@ pub(crate) fn assert_serves_ipv6(system: &System, v: &OwnedVnet, peer: &Peer, i:
     );
 }
 
+/// Gives a vnet its addresses. What routers say is obeyed while it is none itself.
+pub(crate) fn speak_ipv6(v: &OwnedVnet, i: usize) {
+    for (name, net) in [("lo0", six(9, i, 1)), ("port", six(12, i, 1))] {
+        let net = format!("{net}/64").parse().unwrap();
+        v.add_address(name, net).unwrap();
+    }
+    v.set_sysctl("net.inet6.ip6.accept_rtadv", 1).unwrap();
+}
+
+/// From where the station beside vnet `at` says something: what routers say, and what is about groups, counts from the
+/// link only (RFC 4861, sections 6.1.2 and 8.1; RFC 3810, section 5).
+pub(crate) fn source_6(at: usize, inside: &Six) -> Ipv6Addr {
+    match inside {
+        Six::Message(130..=132 | 134 | 137 | 143, ..) => "fe80::9".parse().unwrap(),
+        _ => six(12, at, 9),
+    }
+}
+
 /// An address of a network that the tests use for something, of a vnet or a link.
 pub(crate) fn six(what: u16, which: usize, host: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, what, which as u16, 0, 0, 0, host)

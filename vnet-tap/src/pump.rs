@@ -18,6 +18,7 @@
 
 mod lanes;
 mod plug;
+mod several;
 mod shared;
 mod turns;
 mod worker;
@@ -34,8 +35,9 @@ use crate::line::Halves;
 use crate::report::{PumpEnd, PumpReport};
 use crate::sys::Bell;
 
-pub(crate) use lanes::{MOST_QUEUES, Pumps};
+pub(crate) use lanes::MOST_QUEUES;
 pub(crate) use plug::{Plug, plug};
+pub(crate) use several::Pumps;
 pub(crate) use turns::Turns;
 
 pub(crate) use shared::may_wait;

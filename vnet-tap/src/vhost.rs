@@ -6,11 +6,12 @@
 //!   guest    ── kicks ─────► epoll ──► pump              ──► calls ──► guest
 //! ```
 //!
-//! The requests are in `control`, a ring and the frames in it in `ring`. Here both directions come
-//! together. Offered are checksums and the segmentation of TCP both ways, buffers that are merged, and up
+//! The requests are in `control`, what all share in `device`, a ring and the frames in it in `ring`, the way to the
+//! guest in `to_guest`. Here both directions come together. Offered are checksums and the segmentation of TCP both ways, buffers that are merged, and up
 //! to [`PAIRS`] pairs of queues, all of which one thread serves.
 
 mod control;
+mod device;
 mod ring;
 mod to_guest;
 
@@ -19,170 +20,28 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use bytes::Buf;
-use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
-use vnet::Offload;
-use vnet::packet::Packet;
 
 use crate::buffers::Buffers;
-use crate::flow::flow;
 use crate::line::{Agreed, Frame, HEADER_LEN, Halves, Inward};
-use crate::sys::Bell;
-use ring::{Ring, Taken};
+use device::{Device, PAIRS, TOLD_AFTER};
+use ring::Taken;
 use to_guest::ToGuest;
 
-/// Pairs of queues that a guest may use.
-const PAIRS: usize = 8;
-/// Buffers that are given back before the guest is told. It may be waiting for them.
-const TOLD_AFTER: u32 = 16;
-/// How long after nothing was there it is looked once more. A guest that does not keep the order of what it writes and
-/// then reads does not kick for what it made available while it was being asked to, and misses that it was not called;
-/// by then, it can be seen. What was observed: a guest of QEMU 7.2 without KVM and with one processor went silent with
-/// buffers in its rings, and goes on since they are looked at again. That its writes and reads changed places is a guess.
+/// How long after nothing was there it is looked once more. What was observed: with guests of QEMU without KVM and with
+/// one processor, a kick or a call that was due did not come, and both sides waited until the rings were looked at again.
+/// Why is not known. It is suspected that they do not keep the order in which a driver writes one thing and then reads
+/// another, so that it does not kick for what it made available while it was being asked to, and misses that it was not
+/// called; by the second look, what it wrote can be seen.
 const SECOND_LOOK: Duration = Duration::from_millis(1);
 /// Events taken from the kernel at once: there may be more, and they come with the next look.
 const EVENTS: usize = 2 * PAIRS + 1;
-
-/// Features of virtio-net and its rings, by the number of their bit (virtio 1.2, sections 5.1.3 and 6).
-mod feature {
-    pub(super) const CSUM: u64 = 1 << 0;
-    pub(super) const GUEST_CSUM: u64 = 1 << 1;
-    pub(super) const GUEST_TSO4: u64 = 1 << 7;
-    pub(super) const GUEST_TSO6: u64 = 1 << 8;
-    pub(super) const GUEST_ECN: u64 = 1 << 9;
-    pub(super) const HOST_TSO4: u64 = 1 << 11;
-    pub(super) const HOST_TSO6: u64 = 1 << 12;
-    pub(super) const HOST_ECN: u64 = 1 << 13;
-    pub(super) const MRG_RXBUF: u64 = 1 << 15;
-    pub(super) const STATUS: u64 = 1 << 16;
-    pub(super) const CTRL_VQ: u64 = 1 << 17;
-    pub(super) const CTRL_RX: u64 = 1 << 18;
-    pub(super) const MQ: u64 = 1 << 22;
-    pub(super) const INDIRECT_DESC: u64 = 1 << 28;
-    pub(super) const EVENT_IDX: u64 = 1 << 29;
-    /// Not the guest's: that the emulator may ask which features its protocol has.
-    pub(super) const PROTOCOL: u64 = 1 << 30;
-    pub(super) const VERSION_1: u64 = 1 << 32;
-    pub(super) const HOST_USO: u64 = 1 << 56;
-
-    /// What is offered. The emulator serves the control queue itself.
-    pub(super) const OFFERED: u64 = CSUM
-        | GUEST_CSUM
-        | GUEST_TSO4
-        | GUEST_TSO6
-        | GUEST_ECN
-        | HOST_TSO4
-        | HOST_TSO6
-        | HOST_ECN
-        | HOST_USO
-        | MRG_RXBUF
-        | STATUS
-        | CTRL_VQ
-        | CTRL_RX
-        | MQ
-        | INDIRECT_DESC
-        | EVENT_IDX
-        | PROTOCOL
-        | VERSION_1;
-}
-
-/// What may be left undone in frames for a guest that has agreed to these features.
-fn offload(features: u64) -> Offload {
-    let segments = feature::GUEST_TSO4 | feature::GUEST_TSO6 | feature::GUEST_ECN;
-    if features & feature::GUEST_CSUM == 0 {
-        Offload::None
-    } else if features & segments != segments {
-        Offload::Checksum
-    } else {
-        Offload::Full
-    }
-}
-
-/// The device, as the pump, those who send to the guest and the emulator's requests share it.
-struct Device {
-    /// Two to a pair: what the guest receives, and what it sends.
-    rings: Vec<Mutex<Ring>>,
-    /// What the guest has agreed to.
-    features: AtomicU64,
-    /// Of kicks, and of the end.
-    events: OwnedFd,
-    /// Something was carried since it was looked for more in vain, twice.
-    is_fresh: AtomicBool,
-    /// Set, and rung, when the emulator's requests have ended.
-    has_ended: AtomicBool,
-    end: Mutex<Option<io::Error>>,
-    bell: Bell,
-}
-
-impl Device {
-    fn new() -> io::Result<Device> {
-        let events = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let bell = Bell::new()?;
-        let whatever = epoll::EventData::new_u64(0);
-        // Each ring of it counts once, without being heard.
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&events, &bell, whatever, flags)?;
-        let rings: Result<_, _> = (0..2 * PAIRS)
-            .map(|_| Ring::new().map(Mutex::new))
-            .collect();
-        Ok(Device {
-            rings: rings?,
-            features: AtomicU64::new(0),
-            events,
-            is_fresh: AtomicBool::new(false),
-            has_ended: AtomicBool::new(false),
-            end: Mutex::new(None),
-            bell,
-        })
-    }
-
-    /// The ring with this number, if there is one.
-    fn ring(&self, number: usize) -> Option<&Mutex<Ring>> {
-        self.rings.get(number)
-    }
-
-    /// Those in which the guest receives.
-    fn received_by_guest(&self) -> impl Iterator<Item = &Mutex<Ring>> {
-        self.rings.iter().step_by(2)
-    }
-
-    /// Those in which it sends.
-    fn sent_by_guest(&self) -> impl Iterator<Item = &Mutex<Ring>> {
-        self.rings.iter().skip(1).step_by(2)
-    }
-
-    /// Nothing more is asked. The first reason counts.
-    fn end(&self, why: io::Error) {
-        if !self.has_ended.load(Ordering::SeqCst) {
-            *self.end.lock() = Some(why);
-            self.has_ended.store(true, Ordering::SeqCst);
-            self.bell.ring();
-        }
-    }
-
-    /// The pair for a frame to the guest: one flow stays in one.
-    fn pair_for(&self, packet: &Packet) -> Option<usize> {
-        if self.features.load(Ordering::Relaxed) & feature::MQ == 0 {
-            return Some(0);
-        }
-        let running = || {
-            let rings = self.received_by_guest().enumerate();
-            let running = rings.filter(|(_, ring)| ring.lock().is_running());
-            running.map(|(pair, _)| pair)
-        };
-        let several = running().count();
-        match several {
-            0 | 1 => running().next(),
-            several => running().nth(flow(packet) as usize % several),
-        }
-    }
-}
 
 /// Makes a line of a connection to an emulator, which is answered from when the pump's side begins.
 pub(crate) fn line(socket: OwnedFd) -> io::Result<Halves> {

@@ -27,8 +27,8 @@ use vm_memory::{GuestAddress, GuestRegionMmap};
 
 use crate::line::Agreed;
 
+use super::device::{Device, PAIRS, feature, offload};
 use super::ring::{Memory, Ring};
-use super::{Device, PAIRS, feature, offload};
 
 /// Ends the device when nobody answers any more, however that came about.
 struct Answering<'a>(&'a Device);

@@ -1,5 +1,7 @@
+use super::device::feature;
 use super::ring::tests::{BUFFERS, Call, Driver, WRITE, memory, ring, sent};
 use super::*;
+use crate::flow::flow;
 use crate::line::{Outward, Written};
 use vnet::packet::Packet;
 

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 
 use vnet::packet::Packet;
 
+use super::device::{Device, PAIRS, TOLD_AFTER, feature};
 use super::ring::Put;
-use super::{Device, PAIRS, TOLD_AFTER, feature};
 use crate::line::{HEADER_LEN, Outward, Room, Waiting, Written};
 
 pub(super) struct ToGuest {

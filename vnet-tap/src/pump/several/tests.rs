@@ -1,10 +1,10 @@
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
+use vnet::packet::Packet;
 use vnet::{Offload, OwnedVnet, Port, System};
 
 use super::super::plug;

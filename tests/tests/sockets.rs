@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use vnet::net::{
-    DatagramError, Domain, EchoEvent, EchoSocket, IcmpObject, Message, MplsLabel, Protocol, Socket,
+    DatagramError, Domain, EchoEvent, EchoSocket, IcmpObject, Message, Protocol, Socket,
     SocketOptions, TcpKeepalive, TcpListener, TcpStream, Type, UdpSocket,
 };
 use vnet::{LinkConfig, MacAddr, NextHop, OwnedVnet, SocketError, System};
@@ -271,14 +271,15 @@ fn what_a_router_says_beside_an_error_is_told() {
     let objects = [
         0, 12, 1, 1, 0, 1, 0, 1, 0, 1, 0x15, 1, 0, 8, 2, 10, 0, 0, 0, 7,
     ];
-    let label = |label, class, is_bottom| MplsLabel {
+    let label = |label, class, is_bottom| IcmpObject::Label {
         label,
         class,
         is_bottom,
         ttl: 1,
     };
     let expected = vec![
-        IcmpObject::Labels(vec![label(16, 0, false), label(17, 2, true)]),
+        label(16, 0, false),
+        label(17, 2, true),
         IcmpObject::Other {
             class: 2,
             kind: 10,

@@ -541,7 +541,7 @@ fn tasks_run_on_workers() {
                         assert_eq!((answer?.0, buf[0]), (1, n));
                         break;
                     }
-                    Err(elapsed) => return Err(elapsed.into()),
+                    Err(elapsed) => return Err(elapsed),
                 }
             }
         }

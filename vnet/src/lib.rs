@@ -164,9 +164,7 @@ pub use packet::{Direction, MacAddr, Packet, Payload};
 pub use runtime::cost::VirtualConfig;
 pub use runtime::threads::ThreadsConfig;
 pub use tasks::pending::{PendingTask, PendingThread, PendingVnet};
-pub use tasks::{
-    Deadlock, Elapsed, Panic, Pending, RunError, RunLimit, Sleep, TaskError, TaskHandle,
-};
+pub use tasks::{Deadlock, Panic, Pending, RunError, RunLimit, Sleep, TaskError, TaskHandle};
 pub use transport::error::SocketError;
 pub use transport::tcp::{Congestion, TcpInfo, TcpState};
 
@@ -210,7 +208,7 @@ pub mod net {
 
     pub use crate::socket::{
         DatagramError, Domain, EchoEvent, EchoSocket, IcmpObject, Incoming, Interest, Message,
-        MplsLabel, Protocol, RawSocket, Readiness, SendFlags, Socket, SocketOptions, TcpKeepalive,
+        Protocol, RawSocket, Readiness, SendFlags, Socket, SocketOptions, TcpKeepalive,
         TcpListener, TcpStream, ToSocketAddrs, Type, UdpSocket,
     };
 }

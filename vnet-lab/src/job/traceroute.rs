@@ -186,11 +186,11 @@ fn walk<T>(
 
 /// The labels that a router speaks of.
 fn labels_of(said: &[IcmpObject]) -> Vec<u32> {
-    let stacks = said.iter().filter_map(|object| match object {
-        IcmpObject::Labels(stack) => Some(stack),
+    let labels = said.iter().filter_map(|object| match object {
+        IcmpObject::Label { label, .. } => Some(*label),
         _ => None,
     });
-    stacks.flatten().map(|entry| entry.label).collect()
+    labels.collect()
 }
 
 /// What became of one request.
@@ -252,11 +252,10 @@ fn ask(site: &Site, socket: &EchoSocket, seq: u16, wait: Duration) -> io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vnet::net::MplsLabel;
 
     #[test]
     fn labels_are_said_where_there_are_any() {
-        let label = |label, is_bottom| MplsLabel {
+        let label = |label, is_bottom| IcmpObject::Label {
             label,
             class: 0,
             is_bottom,
@@ -268,7 +267,8 @@ mod tests {
                 kind: 10,
                 data: vec![0, 0, 0, 7].into(),
             },
-            IcmpObject::Labels(vec![label(16, false), label(1_048_575, true)]),
+            label(16, false),
+            label(1_048_575, true),
         ];
         let mut figures = Figures {
             hops: vec![Some("r".to_owned()), None, Some("b".to_owned())],

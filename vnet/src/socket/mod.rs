@@ -43,7 +43,7 @@ pub use raw::RawSocket;
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 
-pub use crate::packet::header::icmp_ext::{IcmpObject, MplsLabel};
+pub use crate::packet::header::icmp_ext::IcmpObject;
 pub use crate::transport::edge::{Interest, Readiness};
 pub use crate::transport::tcp::{SendFlags, SocketOptions};
 pub use crate::transport::udp::DatagramError;

@@ -19,4 +19,4 @@ pub(crate) mod timer;
 pub use pending::{Deadlock, Pending};
 pub use run::{RunError, RunLimit};
 pub use task::{Panic, TaskError, TaskHandle};
-pub use timer::{Elapsed, Sleep};
+pub use timer::Sleep;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -58,17 +59,6 @@ impl fmt::Debug for Sleep {
     }
 }
 
-/// The time given to a future ran out; see [`System::timeout`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the timeout expired")]
-pub struct Elapsed;
-
-impl From<Elapsed> for std::io::Error {
-    fn from(elapsed: Elapsed) -> std::io::Error {
-        std::io::Error::new(std::io::ErrorKind::TimedOut, elapsed)
-    }
-}
-
 /// A future with a limit on its time.
 struct Timeout<F> {
     future: Pin<Box<F>>,
@@ -76,14 +66,17 @@ struct Timeout<F> {
 }
 
 impl<F: Future> Future for Timeout<F> {
-    type Output = Result<F::Output, Elapsed>;
+    type Output = io::Result<F::Output>;
 
     /// What is ready in the very last moment counts.
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         if let Poll::Ready(out) = self.future.as_mut().poll(task) {
             return Poll::Ready(Ok(out));
         }
-        Pin::new(&mut self.sleep).poll(task).map(|()| Err(Elapsed))
+        let expired = || io::Error::new(ErrorKind::TimedOut, "the timeout expired");
+        Pin::new(&mut self.sleep)
+            .poll(task)
+            .map(|()| Err(expired()))
     }
 }
 
@@ -114,7 +107,7 @@ impl System {
         }
     }
 
-    /// A future that is `future`, or [`Elapsed`] after `duration` of the system's time.
+    /// A future that is `future`, or an error of the kind [`ErrorKind::TimedOut`] after `duration` of the system's time.
     ///
     /// ```
     /// use std::future::{pending, ready};
@@ -123,7 +116,7 @@ impl System {
     ///
     /// let system = System::virtual_time(1);
     /// let limit = Duration::from_secs(3);
-    /// assert_eq!(system.block_on(system.timeout(limit, ready(7)))?, Ok(7));
+    /// assert_eq!(system.block_on(system.timeout(limit, ready(7)))??, 7);
     /// assert!(system.block_on(system.timeout(limit, pending::<()>()))?.is_err());
     /// assert_eq!(system.now().as_nanos(), 3_000_000_000);
     /// # Ok::<(), std::io::Error>(())
@@ -133,7 +126,7 @@ impl System {
         &self,
         duration: Duration,
         future: F,
-    ) -> impl Future<Output = Result<F::Output, Elapsed>> + Unpin + use<F> {
+    ) -> impl Future<Output = io::Result<F::Output>> + Unpin + use<F> {
         Timeout {
             future: Box::pin(future),
             sleep: self.sleep_async(duration),

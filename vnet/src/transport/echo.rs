@@ -83,7 +83,7 @@ impl EchoEvent {
             EchoEvent::TimeExceeded { extensions, .. }
             | EchoEvent::Unreachable { extensions, .. } => {
                 let len = |object: &IcmpObject| match object {
-                    IcmpObject::Labels(all) => size_of_val(&all[..]),
+                    IcmpObject::Label { .. } => 0,
                     IcmpObject::Other { data, .. } => data.len(),
                 };
                 let objects = size_of_val(&extensions[..]);

@@ -55,8 +55,18 @@ pub(crate) fn objects(packet: &Packet, quote_len: usize) -> Result<Bytes, Header
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IcmpObject {
-    /// The labels of MPLS with which the packet came to it, the outermost first (RFC 4950).
-    Labels(Vec<MplsLabel>),
+    /// A label of MPLS with which the packet came to it (RFC 4950). There is one for each entry of the stack of labels
+    /// (RFC 3032, section 2.1), the outermost first.
+    Label {
+        /// The label, 20 bits.
+        label: u32,
+        /// The traffic class, 3 bits.
+        class: u8,
+        /// Whether it is the innermost.
+        is_bottom: bool,
+        /// Its time to live.
+        ttl: u8,
+    },
     /// Anything else.
     Other {
         /// The class of the object.
@@ -66,19 +76,6 @@ pub enum IcmpObject {
         /// What it carries.
         data: Bytes,
     },
-}
-
-/// An entry of a stack of labels of MPLS (RFC 3032, section 2.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MplsLabel {
-    /// The label, 20 bits.
-    pub label: u32,
-    /// The traffic class, 3 bits.
-    pub class: u8,
-    /// Whether it is the innermost.
-    pub is_bottom: bool,
-    /// Its time to live.
-    pub ttl: u8,
 }
 
 /// RFC 4950 section 3: the stack of labels with which a packet came in.
@@ -97,17 +94,17 @@ pub(crate) fn read(objects: &Bytes) -> Vec<IcmpObject> {
         let data = rest.split_to(len).slice(HEADER..);
         let (entries, tail) = data.as_chunks::<4>();
         let is_stack = !entries.is_empty() && tail.is_empty();
-        all.push(match [class, kind] {
-            LABELS if is_stack => IcmpObject::Labels(entries.iter().map(label).collect()),
-            _ => IcmpObject::Other { class, kind, data },
-        });
+        match [class, kind] {
+            LABELS if is_stack => all.extend(entries.iter().map(label)),
+            _ => all.push(IcmpObject::Other { class, kind, data }),
+        }
     }
     all
 }
 
-fn label(entry: &[u8; 4]) -> MplsLabel {
+fn label(entry: &[u8; 4]) -> IcmpObject {
     let bits = u32::from_be_bytes(*entry);
-    MplsLabel {
+    IcmpObject::Label {
         label: bits >> 12,
         class: (bits >> 9) as u8 & 7,
         is_bottom: bits >> 8 & 1 == 1,
@@ -167,22 +164,19 @@ mod tests {
 
     #[test]
     fn labels_are_read_and_other_objects_are_left_as_they_are() {
-        let outer = MplsLabel {
+        let outer = IcmpObject::Label {
             label: 0x12345,
             class: 0,
             is_bottom: true,
             ttl: 1,
         };
-        assert_eq!(
-            read(&LABEL.to_vec().into()),
-            [IcmpObject::Labels(vec![outer])]
-        );
+        assert_eq!(read(&LABEL.to_vec().into()), [outer]);
         // Two labels, an interface by its number (RFC 5837), and a stack with half a label.
         let interface = [0, 8, 2, 0x0a, 0, 0, 0, 7];
         let half = [0, 6, 1, 1, 0, 0];
         let stack = [0, 12, 1, 1, 0x00, 0x06, 0x4a, 0xff, 0, 0, 0x31, 0];
         let all = [&stack[..], &interface, &half].concat();
-        let inner = |label, class, is_bottom, ttl| MplsLabel {
+        let inner = |label, class, is_bottom, ttl| IcmpObject::Label {
             label,
             class,
             is_bottom,
@@ -194,7 +188,8 @@ mod tests {
             data: Bytes::from_static(data),
         };
         let expected = [
-            IcmpObject::Labels(vec![inner(100, 5, false, 255), inner(3, 0, true, 0)]),
+            inner(100, 5, false, 255),
+            inner(3, 0, true, 0),
             other(2, 10, &[0, 0, 0, 7]),
             other(1, 1, &[0, 0]),
         ];
@@ -210,13 +205,17 @@ mod tests {
         ) {
             if let Ok(objects) = found(&bytes, quote_len) {
                 prop_assert!(objects.len() + quote_len <= bytes.len().max(quote_len));
-                let data = |object: &IcmpObject| match object {
-                    IcmpObject::Labels(all) => 4 * all.len(),
-                    IcmpObject::Other { data, .. } => data.len(),
-                };
                 let all = read(&objects.clone().into());
-                let len: usize = all.iter().map(|object| HEADER + data(object)).sum();
-                prop_assert_eq!(len, objects.len());
+                let is_label = |object: &&IcmpObject| matches!(object, IcmpObject::Label { .. });
+                let labels = all.iter().filter(is_label).count();
+                let len = |object: &IcmpObject| match object {
+                    IcmpObject::Label { .. } => 4,
+                    IcmpObject::Other { data, .. } => HEADER + data.len(),
+                };
+                // What is left are the headers of the stacks that the labels are of.
+                let headers = objects.len() - all.iter().map(len).sum::<usize>();
+                prop_assert_eq!(headers % HEADER, 0);
+                prop_assert!((labels.min(1)..=labels).contains(&(headers / HEADER)));
             }
             read(&bytes.into());
         }

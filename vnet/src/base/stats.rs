@@ -36,7 +36,7 @@ drop_reasons! {
     InterfaceDown = "interface-down",
     /// The destination MAC address is neither ours, broadcast nor a joined group.
     NotForUs = "not-for-us",
-    /// Tagged for a VLAN that has no interface where it came in.
+    /// Tagged for a VLAN that has no interface where the frame arrived.
     UnknownVlan = "unknown-vlan",
     /// An EtherType or IP protocol that is not implemented.
     UnknownProtocol = "unknown-protocol",
@@ -48,11 +48,11 @@ drop_reasons! {
     Martian = "martian",
     /// The packet has a source route.
     SourceRoute = "source-route",
-    /// The packet did not come from where its source is (RFC 3704).
+    /// The packet failed the reverse path check (RFC 3704).
     ReversePath = "reverse-path",
     /// No route to the destination.
     NoRoute = "no-route",
-    /// A route says that packets to the destination are dropped without a word.
+    /// A route says that packets to the destination are dropped silently.
     Blackhole = "blackhole",
     /// A route says that the destination is unreachable.
     UnreachableRoute = "unreachable-route",
@@ -100,30 +100,30 @@ drop_reasons! {
     LinkDown = "link-down",
     /// Nothing is connected at the other end.
     LinkUnplugged = "link-unplugged",
-    /// The receiver's inbox was full, or more came in for long than the receiver could process.
+    /// The receiver's inbox was full, or more arrived over a long time than the receiver could process.
     InboxFull = "inbox-full",
     /// A bridge had nowhere to send it: its destination is on the side that it came from, no other
     /// member takes it, or it is addressed to a group that bridges do not forward.
     BridgeFiltered = "bridge-filtered",
-    /// Came into a bridge that tells VLANs apart, and was in none, or in one in which the member that it came
-    /// in by, or was for, is not.
+    /// Arrived at a VLAN-aware bridge and was in no VLAN, or in one to which the member by which it arrived, or
+    /// for which it was, does not belong.
     VlanFiltered = "vlan-filtered",
-    /// Came into a bridge by a member behind which as many stations as may be are known already.
+    /// Arrived at a bridge by a member behind which the maximum number of stations is already known.
     BridgeStations = "bridge-stations",
-    /// It came back to a bridge that it had already crossed, or has crossed too many bridges.
+    /// Returned to a bridge that it had already crossed, or crossed too many bridges.
     BridgeLoop = "bridge-loop",
-    /// Came in by, or was for, a member of a bridge that the spanning tree keeps from forwarding.
+    /// Arrived by, or was for, a member of a bridge that the spanning tree keeps from forwarding.
     StpDiscarding = "stp-discarding",
-    /// Came in by, or was for, a member of a bridge that a guard of the spanning tree has closed.
+    /// Arrived by, or was for, a member of a bridge that a guard of the spanning tree has closed.
     StpGuard = "stp-guard",
-    /// Came in by a member of a lagg that is not in use.
+    /// Arrived by a member of a lagg that is not in use.
     LaggInactive = "lagg-inactive",
-    /// Of a kind of which an interface takes only so many in a time: what a bridge would flood, or questions of
-    /// the other end of a lagg's link.
+    /// Of a kind that an interface accepts only at a limited rate: frames that a bridge would flood, or marker
+    /// requests from the other end of a lagg's link.
     RateLimited = "rate-limited",
-    /// Passed on from interface to interface more often than any sensible arrangement needs.
+    /// Passed from interface to interface more often than any sensible configuration needs.
     NestedTooDeep = "nested-too-deep",
-    /// A copy too many: bridges that stand on bridges, by VLAN interfaces, multiply a frame.
+    /// One copy too many: bridges stacked on bridges by means of VLAN interfaces multiply a frame.
     TooManyCopies = "too-many-copies",
     /// Released because its vnet or interface was removed.
     Teardown = "teardown",

@@ -51,18 +51,18 @@ keys! {
         1..=65535, "connections", OWNER,
         |s| s.limits.of(Resource::Backlog),
         |s, v| s.set_limit(Resource::Backlog, v);
-    /// Processor time a second, under the threads driver; one second for each processor.
+    /// Processor time per second, with the threads driver; one second for each processor.
     SCHED_LIMIT: u64 = "kern.sched.limit",
         0..=18446744073709551615, "us", OWNER,
         |s| s.limits.of(Resource::Processor),
         |s, v| s.set_limit(Resource::Processor, v);
-    /// How much processor time is due to the vnet where several wait for the worker threads, compared with the weights of
-    /// the others. No more than the weight of the vnet that made it is in effect.
+    /// The vnet's share of processor time when several vnets wait for the worker threads, relative to the
+    /// weights of the others. The weight in effect is at most that of the vnet that created it.
     SCHED_WEIGHT: u64 = "kern.sched.weight",
         1..=10000, "", OWNER,
         |s| u64::from(s.limits.weight()),
         |s, v| s.limits.set_weight(v as u32);
-    /// As a host, do not obey the router that names a better first hop of IPv4 (RFC 1122 section 3.2.2.2).
+    /// As a host, ignore IPv4 redirects to a better first hop (RFC 1122 section 3.2.2.2).
     ICMP_DROP_REDIRECT: Switch = "net.inet.icmp.drop_redirect",
         0..=1, "", TUNABLES,
         |s| match s.ip.redirects_v4 {
@@ -73,33 +73,32 @@ keys! {
             Switch::On => Obey::Nobody,
             Switch::Off => Obey::Router,
         });
-    /// ICMP errors sent, in the long run (RFC 1812); 0 for none.
+    /// ICMP errors sent in the long run (RFC 1812); 0 for none.
     ICMP_ICMPLIM: u64 = "net.inet.icmp.icmplim",
         0..=1000000, "per second", TUNABLES,
         |s| u64::from(s.icmp.limit.rate().per_second),
         |s, v| { s.icmp.limit = Limit::new(Rate { per_second: v as u32, ..s.icmp.limit.rate() }) };
-    /// ICMP errors sent at once after a silence.
+    /// ICMP errors that may be sent in a burst after a silence.
     ICMP_ICMPLIM_BURST: u64 = "net.inet.icmp.icmplim_burst",
         1..=1000000, "", TUNABLES,
         |s| u64::from(s.icmp.limit.rate().burst),
         |s, v| { s.icmp.limit = Limit::new(Rate { burst: v as u32, ..s.icmp.limit.rate() }) };
-    /// Fragments that wait for the rest of their datagram.
+    /// Fragments waiting for the rest of their datagram.
     IP_FRAGMENTS: u64 = "net.inet.ip.curfrags",
         0..=0, "fragments", READ_ONLY,
         |s| s.ip.fragments() as u64,
         |_, _| {};
-    /// How often the wire is asked whether somebody has a new address of IPv4 before it is used (RFC 5227, which says 3); 0
-    /// for not at all.
+    /// Number of probes for a new IPv4 address before it is used (RFC 5227, which says 3); 0 for none.
     IP_DAD_COUNT: u64 = "net.inet.ip.dad_count",
         0..=255, "", TUNABLES,
         |s| u64::from(s.ip.dad.count_v4),
         |s, v| s.ip.dad.count_v4 = v as u8;
-    /// As a router, pass on what is for everybody on another link (RFC 1812, RFC 2644).
+    /// As a router, forward directed broadcasts to other links (RFC 1812, RFC 2644).
     IP_DIRECTED_BROADCAST: Switch = "net.inet.ip.directed-broadcast",
         0..=1, "", Access::Tenant(Privilege::Forwarding),
         |s| s.ip.v4.tunables.directed_broadcasts,
         |s, v| s.ip.v4.tunables.directed_broadcasts = v;
-    /// Pass on packets for other hosts (RFC 1122).
+    /// Forward packets for other hosts (RFC 1122).
     IP_FORWARDING: Forwarding = "net.inet.ip.forwarding",
         0..=1, "", Access::Tenant(Privilege::Forwarding),
         |s| s.ip.v4.tunables.forwarding,
@@ -109,28 +108,29 @@ keys! {
         1000..=120000, "ms", TUNABLES,
         |s| s.ip.fragment_limits().timeout,
         |s, v| s.ip.limit_fragments(|limits| limits.timeout = v);
-    /// Have interfaces without an address of IPv4 give themselves one (RFC 3927).
+    /// Interfaces without an IPv4 address assign themselves a link-local one (RFC 3927).
     IP_LINK_LOCAL: Switch = "net.inet.ip.link_local",
         0..=1, "", TUNABLES,
         |s| s.ip.link_local.used,
         |s, v| s.set_link_local(v);
-    /// Bytes of fragments of one datagram; each fragment counts for 128 more.
+    /// Bytes of fragments of one datagram; each fragment counts as 128 bytes more.
     IP_MAXFRAGBYTESPERPACKET: u64 = "net.inet.ip.maxfragbytesperpacket",
         1..=2097152, "bytes", OWNER,
         |s| s.ip.fragment_limits().max_datagram_bytes as u64,
         |s, v| s.ip.limit_fragments(|limits| limits.max_datagram_bytes = v as usize);
-    /// Datagrams that wait for fragments.
+    /// Datagrams waiting for fragments.
     IP_MAXFRAGPACKETS: u64 = "net.inet.ip.maxfragpackets",
         1..=65536, "datagrams", OWNER,
         |s| s.ip.fragment_limits().max_datagrams as u64,
         |s, v| s.ip.limit_fragments(|limits| limits.max_datagrams = v as usize);
-    /// As a router, tell hosts of a shorter way (RFC 1812).
+    /// As a router, redirect hosts to a better first hop (RFC 1812).
     IP_REDIRECT: Redirects = "net.inet.ip.redirect",
         0..=1, "", Access::Tenant(Privilege::Forwarding),
         |s| s.ip.v4.tunables.redirects,
         |s, v| s.ip.v4.tunables.redirects = v;
-    /// Drop packets, of both versions, that do not come from where their source is: 1 by the interface that leads
-    /// there, 2 where no route leads there (RFC 3704).
+    /// Drop packets of both IP versions that fail the reverse path check: with 1, those that arrive by another
+    /// interface than the one that leads to their source; with 2, those to whose source no route leads (RFC
+    /// 3704).
     IP_RP_FILTER: u64 = "net.inet.ip.rp_filter",
         0..=2, "", TUNABLES,
         |s| s.ip.v4.tunables.reverse_path as u64,
@@ -139,7 +139,7 @@ keys! {
             1 => ReversePath::Strict,
             _ => ReversePath::Loose,
         });
-    /// Time to live of packets that start here, but for those of sockets that have their own (RFC 1122).
+    /// Time to live of packets that originate here, except those of sockets with their own setting (RFC 1122).
     IP_TTL: u64 = "net.inet.ip.ttl",
         1..=255, "hops", TUNABLES,
         |s| u64::from(s.ip.default_hop_limit()),
@@ -154,7 +154,7 @@ keys! {
         0..=last_name::<Congestion>(), "", TUNABLES,
         |s| s.tcp.config().congestion,
         |s, v| s.tcp.config_mut().congestion = v;
-    /// Challenge acknowledgements of one connection in five seconds (RFC 5961).
+    /// Challenge acknowledgements per connection in five seconds (RFC 5961).
     TCP_CHALLENGE_ACKS: u64 = "net.inet.tcp.challenge_acks",
         0..=255, "", TUNABLES,
         |s| u64::from(s.tcp.config().challenge_acks),
@@ -164,13 +164,13 @@ keys! {
         1..=255, "", TUNABLES,
         |s| u64::from(s.tcp.config().data_retries),
         |s, v| s.tcp.config_mut().data_retries = v as u8;
-    /// How long an acknowledgement may wait for company (RFC 9293).
+    /// How long an acknowledgement may be delayed (RFC 9293).
     TCP_DELACKTIME: Duration = "net.inet.tcp.delacktime",
         0..=499, "ms", TUNABLES,
         |s| s.tcp.config().delayed_ack,
         |s, v| s.tcp.config_mut().delayed_ack = v;
-    /// Explicit congestion notification: off, ask for it (RFC 3168) and grant it, grant it only, or ask for accurate feedback
-    /// (RFC 9768) and grant it.
+    /// Explicit congestion notification: off, request it (RFC 3168) and grant it, only grant it, or request
+    /// accurate feedback (RFC 9768) and grant it.
     TCP_ECN: EcnUse = "net.inet.tcp.ecn",
         0..=last_name::<EcnUse>(), "", TUNABLES,
         |s| s.tcp.config().ecn,
@@ -190,7 +190,7 @@ keys! {
         1..=1000, "segments", TUNABLES,
         |s| u64::from(s.tcp.config().initial_cwnd_segments),
         |s, v| s.tcp.config_mut().initial_cwnd_segments = v as u32;
-    /// Keepalive probes without an answer before the connection fails.
+    /// Unanswered keepalive probes before the connection fails.
     TCP_KEEPCNT: u64 = "net.inet.tcp.keepcnt",
         1..=255, "", TUNABLES,
         |s| u64::from(s.tcp.config().keepalive_probes),
@@ -205,22 +205,23 @@ keys! {
         1000..=86400000, "ms", TUNABLES,
         |s| s.tcp.config().keepalive_interval,
         |s, v| s.tcp.config_mut().keepalive_interval = v;
-    /// The size to which buffers of connections grow.
+    /// The size up to which the buffers of connections grow.
     TCP_MAXBUF: u64 = "net.inet.tcp.maxbuf",
         65536..=1073725440, "bytes", OWNER,
         |s| s.tcp.config().max_buffer as u64,
         |s, v| s.tcp.config_mut().max_buffer = v as usize;
-    /// Unfinished connection requests of one listener; beyond that the oldest makes room.
+    /// Unfinished connection requests per listener; beyond that, the oldest is dropped to make room.
     TCP_MAXHALFOPEN: u64 = "net.inet.tcp.maxhalfopen",
         1..=4294967295, "", OWNER,
         |s| s.tcp.config().max_half_open as u64,
         |s, v| s.tcp.config_mut().max_half_open = v as usize;
-    /// Connections that no socket refers to any more and that go on by themselves; beyond that, closing resets.
+    /// Connections that continue although no socket refers to them any more; beyond that, closing resets the
+    /// connection.
     TCP_MAXORPHANS: u64 = "net.inet.tcp.maxorphans",
         0..=16777216, "connections", OWNER,
         |s| s.tcp.config().max_orphans as u64,
         |s, v| s.tcp.config_mut().max_orphans = v as usize;
-    /// TCP sockets of the vnet, beside its limit on sockets of all kinds.
+    /// TCP sockets of the vnet, in addition to its limit on sockets of all kinds.
     TCP_MAXSOCKETS: u64 = "net.inet.tcp.maxsockets",
         0..=4294967295, "", OWNER,
         |s| s.tcp.config().max_sockets as u64,
@@ -240,7 +241,8 @@ keys! {
         0..=255, "", TUNABLES,
         |s| u64::from(s.tcp.config().orphan_retries),
         |s, v| s.tcp.config_mut().orphan_retries = v as u8;
-    /// Spread windows above 64 KiB over round trips of a millisecond or more; with bbr, segments always are.
+    /// Pace windows above 64 KiB over round trips of a millisecond or more; with bbr, segments are always
+    /// paced.
     TCP_PACING: Feature = "net.inet.tcp.pacing",
         0..=1, "", TUNABLES,
         |s| s.tcp.config().pacing,
@@ -250,12 +252,13 @@ keys! {
         0..=0, "", READ_ONLY,
         |s| (s.tcp.counts().connections + s.tcp.counts().listeners) as u64,
         |_, _| {};
-    /// Go on with smaller packets when full segments time out several times, and look for the largest that arrive (RFC 8899).
+    /// Continue with smaller packets when full segments time out several times, and search for the largest size
+    /// that arrives (RFC 8899).
     TCP_PMTUD_BLACKHOLE_DETECTION: Feature = "net.inet.tcp.pmtud_blackhole_detection",
         0..=1, "", TUNABLES,
         |s| s.tcp.config().black_holes,
         |s, v| s.tcp.config_mut().black_holes = v;
-    /// Let receive buffers grow with what the path carries, up to maxbuf.
+    /// Let receive buffers grow with the capacity of the path, up to maxbuf.
     TCP_RECVBUF_AUTO: Feature = "net.inet.tcp.recvbuf_auto",
         0..=1, "", TUNABLES,
         |s| s.tcp.config().recv_buffer_auto,
@@ -275,7 +278,7 @@ keys! {
         60000..=3600000, "ms", TUNABLES,
         |s| s.tcp.config().max_rto,
         |s, v| s.tcp.config_mut().max_rto = v;
-    /// Least retransmission timeout (RFC 6298).
+    /// Smallest retransmission timeout (RFC 6298).
     TCP_RTO_MIN: Duration = "net.inet.tcp.rexmit_min",
         1..=60000, "ms", TUNABLES,
         |s| s.tcp.config().min_rto,
@@ -285,7 +288,7 @@ keys! {
         0..=1, "", TUNABLES,
         |s| s.tcp.config().sack,
         |s, v| s.tcp.config_mut().sack = v;
-    /// Let send buffers grow with what the path carries, up to maxbuf.
+    /// Let send buffers grow with the capacity of the path, up to maxbuf.
     TCP_SENDBUF_AUTO: Feature = "net.inet.tcp.sendbuf_auto",
         0..=1, "", TUNABLES,
         |s| s.tcp.config().send_buffer_auto,
@@ -305,7 +308,7 @@ keys! {
         0..=255, "", TUNABLES,
         |s| u64::from(s.tcp.config().syn_ack_retries),
         |s, v| s.tcp.config_mut().syn_ack_retries = v as u8;
-    /// Answer requests beyond `net.inet.tcp.maxhalfopen` with cookies, and keep nothing of them.
+    /// Answer requests beyond `net.inet.tcp.maxhalfopen` with cookies, without keeping state for them.
     TCP_SYNCOOKIES: Feature = "net.inet.tcp.syncookies",
         0..=1, "", OWNER,
         |s| s.tcp.config().syn_cookies,
@@ -340,12 +343,12 @@ keys! {
         1..=1073725440, "bytes", TUNABLES,
         |s| s.udp.sockets.config.recv_buffer as u64,
         |s, v| s.udp.sockets.config.recv_buffer = v as usize;
-    /// As a router, answer for addresses of IPv6 to which packets would leave by another interface (RFC 4389).
+    /// As a router, answer for IPv6 addresses to which packets would leave by another interface (RFC 4389).
     ICMP6_PROXYALL: Switch = "net.inet6.icmp6.nd6_proxyall",
         0..=1, "", Access::Tenant(Privilege::Forwarding),
         |s| s.ip.v6.tunables.proxies,
         |s, v| s.ip.v6.tunables.proxies = v;
-    /// As a host, obey the router that names a better first hop of IPv6 (RFC 4861 section 8.3).
+    /// As a host, obey IPv6 redirects to a better first hop (RFC 4861 section 8.3).
     ICMP6_REDIRACCEPT: Feature = "net.inet6.icmp6.rediraccept",
         0..=1, "", TUNABLES,
         |s| match s.ip.redirects {
@@ -356,8 +359,8 @@ keys! {
             Feature::On => Obey::Router,
             Feature::Off => Obey::Nobody,
         });
-    /// Obey router advertisements, where packets are not forwarded (RFC 4861): routes, and addresses
-    /// (RFC 4862, RFC 7217).
+    /// Obey router advertisements unless packets are forwarded (RFC 4861): routes, and addresses (RFC 4862, RFC
+    /// 7217).
     IP6_ACCEPT_RTADV: Feature = "net.inet6.ip6.accept_rtadv",
         0..=1, "", TUNABLES,
         |s| match s.ip.autoconf.accept {
@@ -368,12 +371,12 @@ keys! {
             Feature::On => Accept::Advertisements,
             Feature::Off => Accept::Nothing,
         });
-    /// How often the wire is asked whether somebody has a new address of IPv6 (RFC 4862); 0 for not at all.
+    /// Number of duplicate address detection probes for a new IPv6 address (RFC 4862); 0 for none.
     IP6_DAD_COUNT: u64 = "net.inet6.ip6.dad_count",
         0..=255, "", TUNABLES,
         |s| u64::from(s.ip.dad.count),
         |s, v| s.ip.dad.count = v as u8;
-    /// Use new addresses of IPv6 while it is asked whether somebody has them (RFC 4429).
+    /// Use new IPv6 addresses while duplicate address detection is still in progress (RFC 4429).
     IP6_OPTIMISTIC_DAD: Feature = "net.inet6.ip6.optimistic_dad",
         0..=1, "", TUNABLES,
         |s| match s.ip.dad.optimism {
@@ -384,12 +387,12 @@ keys! {
             Feature::On => Optimism::Optimistic,
             Feature::Off => Optimism::Tentative,
         };
-    /// Take temporary addresses before others for something new (RFC 6724 section 5, rule 7).
+    /// Prefer temporary addresses for new communication (RFC 6724 section 5, rule 7).
     IP6_PREFER_TEMPADDR: Switch = "net.inet6.ip6.prefer_tempaddr",
         0..=1, "", TUNABLES,
         |s| s.ip.autoconf.temporary.config.preferred,
         |s, v| temporary(s, |c| c.preferred = v);
-    /// As a router, tell hosts of a better first hop of IPv6 (RFC 4861 section 8.2).
+    /// As a router, redirect hosts to a better IPv6 first hop (RFC 4861 section 8.2).
     IP6_REDIRECT: Redirects = "net.inet6.ip6.redirect",
         0..=1, "", Access::Tenant(Privilege::Forwarding),
         |s| s.ip.v6.tunables.redirects,
@@ -399,27 +402,27 @@ keys! {
         0..=1800000, "ms", TUNABLES,
         |s| s.ip.autoconf.adverts.interval(),
         |s, v| s.set_advert_interval(v);
-    /// For how long a temporary address is taken for something new (RFC 8981).
+    /// How long a temporary address is used for new communication (RFC 8981).
     IP6_TEMPPLTIME: Duration = "net.inet6.ip6.temppltime",
         1000..=31536000000, "ms", TUNABLES,
         |s| s.ip.autoconf.temporary.config.prefers_for,
         |s, v| temporary(s, |c| c.prefers_for = v);
-    /// For how long a temporary address is there (RFC 8981).
+    /// How long a temporary address is kept (RFC 8981).
     IP6_TEMPVLTIME: Duration = "net.inet6.ip6.tempvltime",
         1000..=31536000000, "ms", TUNABLES,
         |s| s.ip.autoconf.temporary.config.lasts_for,
         |s, v| temporary(s, |c| c.lasts_for = v);
-    /// Have a temporary address beside each that follows from an advertised prefix (RFC 8981).
+    /// Have a temporary address in addition to each one derived from an advertised prefix (RFC 8981).
     IP6_USE_TEMPADDR: Switch = "net.inet6.ip6.use_tempaddr",
         0..=1, "", TUNABLES,
         |s| s.ip.autoconf.temporary.config.used,
         |s, v| temporary(s, |c| c.used = v);
-    /// Whether sockets for IPv6 leave IPv4 to others, where their programs do not say (RFC 3493).
+    /// Whether IPv6 sockets leave IPv4 to other sockets if their programs do not say (RFC 3493).
     IP6_V6ONLY: Switch = "net.inet6.ip6.v6only",
         0..=1, "", TUNABLES,
         |s| s.only_v6,
         |s, v| s.only_v6 = v;
-    /// Shortest time between two defences of one address (RFC 5227).
+    /// Minimum time between two defences of an address (RFC 5227).
     ARP_DEFEND: Duration = "net.link.ether.inet.defend_interval",
         0..=3600000, "ms", TUNABLES,
         |s| s.neigh.config().defend_interval,
@@ -429,12 +432,12 @@ keys! {
         0..=3600000, "ms", TUNABLES,
         |s| s.neigh.config().delay_first_probe,
         |s, v| neigh(s, |c| c.delay_first_probe = v);
-    /// How long an address that did not answer is not asked for again (RFC 1122).
+    /// How long an address that did not answer is not requested again (RFC 1122).
     ARP_DOWN: Duration = "net.link.ether.inet.host_down_time",
         0..=3600000, "ms", TUNABLES,
         |s| s.neigh.config().negative,
         |s, v| neigh(s, |c| c.negative = v);
-    /// How long after a question an answer to it is still taken.
+    /// How long after a request an answer to it is still accepted.
     ARP_LATE: Duration = "net.link.ether.inet.late",
         0..=864000000, "ms", TUNABLES,
         |s| s.neigh.config().late,
@@ -444,12 +447,12 @@ keys! {
         1..=4294967295, "neighbours", OWNER,
         |s| s.limits.of(Resource::Neighbours),
         |s, v| s.set_limit(Resource::Neighbours, v);
-    /// Bytes that may wait for one neighbour; each packet counts for 256 more.
+    /// Bytes that may wait for one neighbour; each packet counts as 256 bytes more.
     ARP_MAXHOLD_BYTES: u64 = "net.link.ether.inet.maxhold_bytes",
         0..=1073741824, "bytes", OWNER,
         |s| s.neigh.config().held_bytes as u64,
         |s, v| neigh(s, |c| c.held_bytes = v as usize);
-    /// Bytes that may wait for all neighbours together, in the same way.
+    /// Bytes that may wait for all neighbours together, counted in the same way.
     ARP_MAXHOLD_TOTAL_BYTES: u64 = "net.link.ether.inet.maxhold_total_bytes",
         0..=1073741824, "bytes", OWNER,
         |s| s.neigh.config().held_total_bytes as u64,
@@ -474,19 +477,19 @@ keys! {
         1000..=86400000, "ms", TUNABLES,
         |s| s.neigh.config().reachable,
         |s, v| neigh(s, |c| c.reachable = v);
-    /// Least time between requests, and between probes (RFC 4861).
+    /// Minimum time between requests, and between probes (RFC 4861).
     ARP_WAIT: Duration = "net.link.ether.inet.wait",
         10..=60000, "ms", TUNABLES,
         |s| s.neigh.config().retrans,
         |s, v| neigh(s, |c| c.retrans = v);
-    /// How often each interface with a wire says by LLDP who is there (IEEE 802.1AB); 0 for never, and
-    /// then nobody is heard.
+    /// How often each interface with a wire announces its vnet by LLDP (IEEE 802.1AB); 0 for never, in which
+    /// case neighbours are not recorded either.
     LLDP_INTERVAL: Duration = "net.link.lldp.interval",
         0..=3600000, "ms", TUNABLES,
         |s| s.lldp.interval(),
         |s, v| s.lldp.set_interval(v);
-    /// Whether IP packets leave by VLAN interfaces with the priority of their class selector, and have that of
-    /// their tag when they come in with DSCP 0.
+    /// Whether IP packets leave by VLAN interfaces with the priority given by their class selector, and those
+    /// that arrive with DSCP 0 get the class selector of their tag's priority.
     VLAN_CLASSES: Switch = "net.link.vlan.classes",
         0..=1, "", TUNABLES,
         |s| s.ifs.vlan_classes,

@@ -163,8 +163,9 @@ proptest! {
         let server = UnixDatagram::bind(&at).unwrap();
         let (mut inward, _outward) = line(server.into(), Framing::Datagrams).unwrap();
         // Two with a name, one without, which cannot be answered.
-        let mut clients: Vec<_> = ["a", "b"].iter().map(|name| {
-            Some(UnixDatagram::bind(folder.path().join(name)).unwrap())
+        let names = ["a", "b"].map(|name| folder.path().join(name));
+        let mut clients: Vec<_> = names.iter().map(|name| {
+            Some(UnixDatagram::bind(name).unwrap())
         }).collect();
         clients.push(Some(UnixDatagram::unbound().unwrap()));
         let mut peer: Option<usize> = None;
@@ -174,6 +175,11 @@ proptest! {
                 // It goes, and does not come back.
                 3 if who < 2 => {
                     clients[who] = None;
+                    // A process that another test starts has a copy of it for a moment.
+                    let probe = UnixDatagram::unbound().unwrap();
+                    while probe.connect(&names[who]).is_ok() {
+                        std::thread::yield_now();
+                    }
                     continue;
                 }
                 2 => VFKIT_MAGIC.to_vec(),

@@ -6,7 +6,8 @@
 //! has a TAP into a vnet that bridges it to its end of the link. Neighbours are resolved before
 //! anything is lost.
 //!
-//! The kernel's TCP has its defaults, but that it remembers nothing of earlier connections.
+//! The kernel's TCP uses CUBIC, whatever the host prefers, and remembers nothing of earlier connections. Everything else is
+//! at its default.
 //! Both have a least retransmission timeout of 200 ms, and begin with ten segments.
 
 use std::io::{self, Read, Write};
@@ -17,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use comfy_table::Table;
+use rustix::net::sockopt;
 use vnet::link::Loss;
 use vnet::{LinkConfig, OwnedVnet, System};
 use vnet_tap::{NetNs, Tap, TapConfig};
@@ -34,11 +36,9 @@ const CHUNK: usize = 64 << 10;
 /// The losses of [`matrix`], in percent.
 const MATRIX_LOSSES: &[f64] = &[0.0, 0.1, 1.0, 3.0];
 /// The kernel's settings for a fair comparison, below `/proc/sys/net/ipv4`.
-const KERNEL: &[(&str, &str)] = &[
-    ("tcp_no_metrics_save", "1"),
-    // What vnet has by default, too; a host may have another.
-    ("tcp_congestion_control", "cubic"),
-];
+const KERNEL: &[(&str, &str)] = &[("tcp_no_metrics_save", "1")];
+/// The kernel's congestion control, which is what vnet has by default; a host may prefer another.
+const CONGESTION: &str = "cubic";
 
 /// Whose TCP is at an end of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,7 +312,11 @@ fn connect(vnet: &vnet::Vnet, ns: Option<&NetNs>) -> io::Result<Stream> {
     let to = SocketAddr::from((RECEIVER, PORT));
     Ok(match ns {
         None => Stream::Ours(vnet::net::TcpStream::connect_in(vnet, to)?),
-        Some(ns) => Stream::Kernel(ns.run(move || TcpStream::connect(to))?),
+        Some(ns) => Stream::Kernel(ns.run(move || {
+            let stream = TcpStream::connect(to)?;
+            sockopt::set_tcp_congestion(&stream, CONGESTION)?;
+            io::Result::Ok(stream)
+        })?),
     })
 }
 

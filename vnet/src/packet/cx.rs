@@ -185,17 +185,6 @@ impl Out {
     /// Puts what is sent into the queues of its receivers. `lost` is told of each frame that found
     /// nothing at the other end: the interface by whose link it left, and its length.
     pub(crate) fn deliver(&mut self, now: Instant, mut lost: impl FnMut(Option<IfId>, usize)) {
-        // The usual case of a request and its reply, in which nothing has to be drained.
-        if self.frames.len() == 1
-            && let Some((at, packet)) = self.frames.pop()
-            && let Some(Run { from, to, .. }) = self.runs.pop()
-        {
-            match to.push(at, packet) {
-                Pushed::Queued(bell) => note(&mut self.rings, bell, at),
-                Pushed::Refused => {}
-                Pushed::Unplugged { len } => lost(from, len),
-            }
-        }
         let mut frames = self.frames.drain(..);
         for Run {
             from,

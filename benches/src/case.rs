@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::compare::{Contest, SideError};
-use crate::{asynchronous, bulk, context, fib, local, rr, tap, vlan};
+use crate::{
+    asynchronous, bulk, context, cores, datagrams, demux, fib, instances, local, rr, stream, tap,
+    vlan,
+};
 
 /// What a run of a case is given.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +24,8 @@ pub struct Case {
     pub name: &'static str,
     /// What it shows, in a line.
     pub about: &'static str,
+    /// The ratio that is aimed at, where there is one.
+    pub aim: Option<f64>,
     /// Makes both sides ready.
     pub prepare: fn(&Options) -> Result<Contest, SideError>,
 }
@@ -29,51 +34,157 @@ pub struct Case {
 pub const CASES: &[Case] = &[
     Case {
         name: "tcp-bulk-64k",
+        aim: Some(2.0),
         about: "one TCP connection, one thread, IP MTU 65535, against smoltcp",
         prepare: bulk::mtu_64k,
     },
     Case {
         name: "tcp-bulk-1500",
+        aim: None,
         about: "one TCP connection, one thread, IP MTU 1500, against smoltcp",
         prepare: bulk::mtu_1500,
     },
     Case {
         name: "tcp-bulk-1500-cut",
+        aim: Some(2.0),
         about: "the same, with every one of our segments cut to 1500-byte packets on the way",
         prepare: bulk::mtu_1500_cut,
     },
     Case {
         name: "tcp-bulk-1500-tso",
+        aim: None,
         about: "the same, with segmentation offload for smoltcp as well",
         prepare: bulk::mtu_1500_tso,
     },
     Case {
         name: "tcp-rr",
+        aim: Some(10.0),
         about: "one byte there and back over TCP, one thread at both ends, against the kernel",
         prepare: rr::tcp_one_thread,
     },
     Case {
         name: "udp-rr",
+        aim: Some(10.0),
         about: "one byte there and back over UDP, one thread at both ends, against the kernel",
         prepare: rr::udp_one_thread,
     },
     Case {
         name: "tcp-rr-2t",
+        aim: None,
         about: "one byte there and back over TCP, a thread at each end, against the kernel",
         prepare: rr::tcp_two_threads,
     },
     Case {
         name: "udp-rr-2t",
+        aim: None,
         about: "one byte there and back over UDP, a thread at each end, against the kernel",
         prepare: rr::udp_two_threads,
     },
     Case {
+        name: "tcp-bulk-gso",
+        about: "one TCP connection, two threads, IP MTU 1500, whole segments, against the kernel over veth",
+        aim: Some(5.0),
+        prepare: stream::bulk,
+    },
+    Case {
+        name: "tcp-bulk-bytes",
+        about: "the same by reference (send_bytes, recv_bytes), against the same",
+        aim: Some(10.0),
+        prepare: stream::bulk_bytes,
+    },
+    Case {
+        name: "tcp-crr",
+        about: "connect, one byte each way, close; one thread, against the kernel over veth",
+        aim: Some(10.0),
+        prepare: stream::connections,
+    },
+    Case {
+        name: "udp-pps",
+        about: "64-byte datagrams one way, a call each, one thread, against sendto and recvfrom over veth",
+        aim: Some(5.0),
+        prepare: datagrams::single,
+    },
+    Case {
+        name: "udp-pps-batch",
+        about: "the same in batches, against sendmmsg and recvmmsg",
+        aim: Some(5.0),
+        prepare: datagrams::batches,
+    },
+    Case {
+        name: "forward-1",
+        about: "64-byte frames through 1 router(s), one thread, against as many namespaces",
+        aim: Some(5.0),
+        prepare: datagrams::forward_1,
+    },
+    Case {
+        name: "forward-2",
+        about: "64-byte frames through 2 router(s), one thread, against as many namespaces",
+        aim: Some(5.0),
+        prepare: datagrams::forward_2,
+    },
+    Case {
+        name: "forward-4",
+        about: "64-byte frames through 4 router(s), one thread, against as many namespaces",
+        aim: Some(5.0),
+        prepare: datagrams::forward_4,
+    },
+    Case {
+        name: "forward-8",
+        about: "64-byte frames through 8 router(s), one thread, against as many namespaces",
+        aim: Some(5.0),
+        prepare: datagrams::forward_8,
+    },
+    Case {
+        name: "demux-1000",
+        about: "a byte there and back on any of 1 000 connections, against one",
+        aim: Some(0.67),
+        prepare: demux::thousand,
+    },
+    Case {
+        name: "demux-100000",
+        about: "the same with 100 000",
+        aim: Some(0.67),
+        prepare: demux::hundred_thousand,
+    },
+    Case {
+        name: "demux-1000000",
+        about: "the same with 1 000 000",
+        aim: Some(0.67),
+        prepare: demux::million,
+    },
+    Case {
+        name: "demux-idle-1000000",
+        about: "the same on one connection beside 1 000 000 idle ones",
+        aim: Some(0.67),
+        prepare: demux::million_idle,
+    },
+    Case {
+        name: "instances",
+        about: "create, wire, address and destroy an instance, against unshare alone",
+        aim: Some(30.0),
+        prepare: instances::against_unshare,
+    },
+    Case {
+        name: "cores-pairs",
+        about: "two pairs that ask and answer, on all cores, against one core",
+        aim: Some(1.8),
+        prepare: cores::pairs,
+    },
+    Case {
+        name: "cores-chain",
+        about: "a stream in 1500-byte frames through 8 routers, on all cores, against one core",
+        aim: Some(1.5),
+        prepare: cores::chain,
+    },
+    Case {
         name: "context",
+        aim: Some(0.67),
         about: "entering a vnet and leaving it, against swapping a thread-local",
         prepare: context::context,
     },
     Case {
         name: "local",
+        aim: Some(0.5),
         about: "adding to a virtualized variable of the current vnet, against a plain atomic",
         prepare: local::local,
     },
@@ -83,16 +194,19 @@ pub const CASES: &[Case] = &[
 pub const ASYNC_CASES: &[Case] = &[
     Case {
         name: "async-echo",
+        aim: Some(3.0),
         about: "one byte there and back by vnet-tokio, one thread, against tokio over the kernel's loopback",
         prepare: asynchronous::echo,
     },
     Case {
         name: "async-echo-64k",
+        aim: Some(2.0),
         about: "the same with 64 KiB",
         prepare: asynchronous::echo_64k,
     },
     Case {
         name: "async-bulk",
+        aim: Some(2.0),
         about: "64 KiB at a time, one way, by vnet-tokio, one thread, against tokio over the kernel's loopback",
         prepare: asynchronous::bulk,
     },
@@ -102,26 +216,31 @@ pub const ASYNC_CASES: &[Case] = &[
 pub const VLAN_CASES: &[Case] = &[
     Case {
         name: "vlan-bulk",
+        aim: None,
         about: "one TCP connection over a VLAN of an epair, against the epair alone",
         prepare: vlan::over_an_epair,
     },
     Case {
         name: "vlan-bridge",
+        aim: None,
         about: "the same through a VLAN-aware bridge, by access ports, against a plain one",
         prepare: vlan::through_a_bridge,
     },
     Case {
         name: "vlan-trunk",
+        aim: None,
         about: "the same from a VLAN interface on a trunk to an access port",
         prepare: vlan::from_a_trunk,
     },
     Case {
         name: "fdb-100000",
+        aim: None,
         about: "a frame through a bridge that knows 100 000 stations, against 10",
         prepare: vlan::many_stations,
     },
     Case {
         name: "fdb-100000-vlan",
+        aim: None,
         about: "the same in a VLAN of a VLAN-aware bridge",
         prepare: vlan::many_stations_of_a_vlan,
     },
@@ -131,46 +250,55 @@ pub const VLAN_CASES: &[Case] = &[
 pub const IP_CASES: &[Case] = &[
     Case {
         name: "tcp-bulk-64k-v6",
+        aim: None,
         about: "as tcp-bulk-64k in IPv6, against IPv4",
         prepare: bulk::mtu_64k_v6,
     },
     Case {
         name: "tcp-bulk-1500-v6",
+        aim: None,
         about: "as tcp-bulk-1500 in IPv6, against IPv4",
         prepare: bulk::mtu_1500_v6,
     },
     Case {
         name: "tcp-bulk-1500-cut-v6",
+        aim: None,
         about: "as tcp-bulk-1500-cut in IPv6, against IPv4",
         prepare: bulk::mtu_1500_cut_v6,
     },
     Case {
         name: "fib-1000-v4",
+        aim: None,
         about: "lookups in 1 000 routes of IPv4, against one route",
         prepare: fib::thousand_v4,
     },
     Case {
         name: "fib-100000-v4",
+        aim: None,
         about: "lookups in 100 000 routes of IPv4, against one route",
         prepare: fib::hundred_thousand_v4,
     },
     Case {
         name: "fib-1000000-v4",
+        aim: None,
         about: "lookups in 1 000 000 routes of IPv4, against one route",
         prepare: fib::million_v4,
     },
     Case {
         name: "fib-1000-v6",
+        aim: None,
         about: "lookups in 1 000 routes of IPv6, against one route",
         prepare: fib::thousand_v6,
     },
     Case {
         name: "fib-100000-v6",
+        aim: None,
         about: "lookups in 100 000 routes of IPv6, against one route",
         prepare: fib::hundred_thousand_v6,
     },
     Case {
         name: "fib-1000000-v6",
+        aim: None,
         about: "lookups in 1 000 000 routes of IPv6, against one route",
         prepare: fib::million_v6,
     },
@@ -180,47 +308,56 @@ pub const IP_CASES: &[Case] = &[
 pub const TAP_CASES: &[Case] = &[
     Case {
         name: "tap-out-1500",
+        aim: None,
         about: "bulk from a vnet to the kernel over a TAP, MTU 1500, against veth",
         prepare: tap::out_1500,
     },
     Case {
         name: "tap-in-1500",
+        aim: None,
         about: "the same the other way",
         prepare: tap::in_1500,
     },
     Case {
         name: "tap-out-65520",
+        aim: None,
         about: "bulk from a vnet to the kernel over a TAP, MTU 65520, against veth",
         prepare: tap::out_65520,
     },
     Case {
         name: "tap-in-65520",
+        aim: None,
         about: "the same the other way",
         prepare: tap::in_65520,
     },
     Case {
         name: "tap-rr",
+        aim: None,
         about: "one byte there and back over TCP and a TAP, against veth",
         prepare: tap::request_reply,
     },
     Case {
         name: "tap-connect",
+        aim: None,
         about: "connections from the kernel to a vnet over a TAP, against veth",
         prepare: tap::connect,
     },
     Case {
         name: "tap-plain-out-1500",
+        aim: None,
         about: "as tap-out-1500, over a TAP that carries complete frames",
         prepare: tap::plain_out_1500,
     },
     Case {
         name: "tap-plain-in-1500",
+        aim: None,
         about: "the same the other way",
         prepare: tap::plain_in_1500,
     },
 ];
 
-/// The cases that a name on the command line stands for: `all`, `async`, `tap`, `vlan`, `ipv6`, `fib`, or that of one.
+/// The cases that a name on the command line stands for: `all`, `async`, `tap`, `vlan`, `ipv6`, `fib`, `tcp-bulk`,
+/// `forward`, `demux`, `cores`, or that of one.
 /// Empty when it stands for none.
 pub fn find(name: &str) -> Vec<Case> {
     match name {
@@ -231,6 +368,14 @@ pub fn find(name: &str) -> Vec<Case> {
         "fib" | "ipv6" => {
             let is_of = |case: &&Case| case.name.starts_with("fib-") == (name == "fib");
             IP_CASES.iter().filter(is_of).copied().collect()
+        }
+        // `demux` is all that begin with `demux-`, and so on.
+        "forward" | "demux" | "cores" | "tcp-bulk" => {
+            let is_of = |case: &&Case| {
+                let rest = case.name.strip_prefix(name);
+                rest.is_some_and(|rest| rest.starts_with('-'))
+            };
+            CASES.iter().filter(is_of).copied().collect()
         }
         _ => every().filter(|case| case.name == name).copied().collect(),
     }

@@ -13,18 +13,40 @@ pub trait Side {
 
 /// A side failed; the text says how.
 #[derive(Debug)]
-pub struct SideError(String);
+pub struct SideError {
+    what: String,
+    /// The machine lacks something, which is no fault of either side.
+    pub is_skipped: bool,
+}
 
 impl SideError {
     /// An error that says `what`.
     pub fn new(what: impl Into<String>) -> SideError {
-        SideError(what.into())
+        SideError {
+            what: what.into(),
+            is_skipped: false,
+        }
+    }
+
+    /// This cannot be measured here, for want of a right, a tool or memory; the text says which.
+    pub fn skipped(what: impl fmt::Display) -> SideError {
+        SideError {
+            what: what.to_string(),
+            is_skipped: true,
+        }
+    }
+
+    fn of(self, side: &str) -> SideError {
+        SideError {
+            what: format!("{side}: {}", self.what),
+            ..self
+        }
     }
 }
 
 impl fmt::Display for SideError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.what)
     }
 }
 
@@ -32,7 +54,7 @@ impl std::error::Error for SideError {}
 
 impl From<std::io::Error> for SideError {
     fn from(e: std::io::Error) -> SideError {
-        SideError(e.to_string())
+        SideError::new(e.to_string())
     }
 }
 
@@ -45,8 +67,12 @@ pub enum Unit {
     TransactionsPerSecond,
     /// Lookups a second; more is better.
     LookupsPerSecond,
+    /// Datagrams that arrive a second; more is better.
+    DatagramsPerSecond,
     /// Nanoseconds an operation; less is better.
     NanosPerOperation,
+    /// Bytes of resident memory each; less is better.
+    BytesEach,
 }
 
 impl Unit {
@@ -56,17 +82,20 @@ impl Unit {
             Unit::GbitPerSecond => "Gbit/s",
             Unit::TransactionsPerSecond => "transactions/s",
             Unit::LookupsPerSecond => "lookups/s",
+            Unit::DatagramsPerSecond => "datagrams/s",
             Unit::NanosPerOperation => "ns/op",
+            Unit::BytesEach => "bytes each",
         }
     }
 
     /// How far `ours` is ahead of `peer`: above 1 when it is better.
     pub fn ratio(self, ours: f64, peer: f64) -> f64 {
         match self {
-            Unit::GbitPerSecond | Unit::TransactionsPerSecond | Unit::LookupsPerSecond => {
-                ours / peer
-            }
-            Unit::NanosPerOperation => peer / ours,
+            Unit::GbitPerSecond
+            | Unit::TransactionsPerSecond
+            | Unit::LookupsPerSecond
+            | Unit::DatagramsPerSecond => ours / peer,
+            Unit::NanosPerOperation | Unit::BytesEach => peer / ours,
         }
     }
 }
@@ -83,15 +112,36 @@ pub struct Contest {
     pub peer_name: String,
 }
 
-/// Medians of both sides.
+/// The figures of one side.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// The least.
+    pub min: f64,
+    /// The middle one.
+    pub median: f64,
+    /// The greatest.
+    pub max: f64,
+}
+
+impl Spread {
+    fn of(figures: Vec<f64>) -> Spread {
+        Spread {
+            min: figures.iter().copied().fold(f64::INFINITY, f64::min),
+            max: figures.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            median: median(figures),
+        }
+    }
+}
+
+/// The figures of both sides.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// What both were measured in.
     pub unit: Unit,
-    /// The median of our figures.
-    pub ours: f64,
-    /// The median of the peer's figures.
-    pub peer: f64,
+    /// Ours.
+    pub ours: Spread,
+    /// The peer's.
+    pub peer: Spread,
     /// What the peer is.
     pub peer_name: String,
 }
@@ -105,14 +155,8 @@ impl Contest {
     pub fn run(mut self, runs: usize) -> Result<Outcome, SideError> {
         let (mut ours, mut peer) = (Vec::with_capacity(runs), Vec::with_capacity(runs));
         for run in 0..=runs {
-            let our_figure = self
-                .ours
-                .measure()
-                .map_err(|e| SideError(format!("vnet: {e}")))?;
-            let peer_figure = self
-                .peer
-                .measure()
-                .map_err(|e| SideError(format!("{}: {e}", self.peer_name)))?;
+            let our_figure = self.ours.measure().map_err(|e| e.of("vnet"))?;
+            let peer_figure = self.peer.measure().map_err(|e| e.of(&self.peer_name))?;
             if run > 0 {
                 ours.push(our_figure);
                 peer.push(peer_figure);
@@ -120,8 +164,8 @@ impl Contest {
         }
         Ok(Outcome {
             unit: self.unit,
-            ours: median(ours),
-            peer: median(peer),
+            ours: Spread::of(ours),
+            peer: Spread::of(peer),
             peer_name: self.peer_name,
         })
     }
@@ -181,8 +225,11 @@ mod tests {
         let (contest, log) = contest(vec![3.0, 1.0, 2.0, 900.0], vec![6.0, 5.0, 4.0, 900.0]);
         let outcome = contest.run(3).unwrap();
         assert_eq!(*log.lock().unwrap(), "opopopop");
-        assert_eq!((outcome.ours, outcome.peer), (2.0, 5.0));
-        assert_eq!(outcome.unit.ratio(outcome.ours, outcome.peer), 2.5);
+        let spread = |s: Spread| [s.min, s.median, s.max];
+        assert_eq!(spread(outcome.ours), [1.0, 2.0, 3.0]);
+        assert_eq!(spread(outcome.peer), [4.0, 5.0, 6.0]);
+        let (ours, peer) = (outcome.ours.median, outcome.peer.median);
+        assert_eq!(outcome.unit.ratio(ours, peer), 2.5);
     }
 
     #[test]

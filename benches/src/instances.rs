@@ -11,7 +11,8 @@ use vnet::net::{Domain, Socket, TcpListener, TcpStream, Type};
 use vnet::{DestroyReport, OwnedVnet, System};
 use vnet_tap::NetNs;
 
-use crate::compare::{SideError, median};
+use crate::case::Options;
+use crate::compare::{Contest, Side, SideError, Unit, median};
 
 /// Bytes of a page, which `/proc/self/statm` counts in.
 const PAGE: u64 = 4096;
@@ -31,6 +32,73 @@ pub fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split_whitespace().nth(1).and_then(|n| n.parse().ok());
     pages.unwrap_or(0) * PAGE
+}
+
+/// Bytes of memory that are available; zero where the system does not tell.
+pub(crate) fn available() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = meminfo
+        .lines()
+        .find_map(|l| l.strip_prefix("MemAvailable:"));
+    let kilobytes = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
+
+/// Making an instance, wiring it to another one, giving it an address and destroying it, against
+/// `unshare(CLONE_NEWNET)` alone.
+///
+/// # Errors
+/// When an instance cannot be made; skipped where namespaces may not be.
+pub fn against_unshare(options: &Options) -> Result<Contest, SideError> {
+    unshare(1).map_err(|e| SideError::skipped(format!("unshare: {e}")))?;
+    let hub = System::manual(1).create("hub").map_err(failed)?;
+    Ok(Contest {
+        unit: Unit::NanosPerOperation,
+        ours: Box::new(Wired {
+            hub,
+            time: options.time,
+        }),
+        peer: Box::new(Unshared),
+        peer_name: "unshare of a network namespace".to_owned(),
+    })
+}
+
+struct Wired {
+    hub: OwnedVnet,
+    time: Duration,
+}
+
+impl Side for Wired {
+    fn measure(&mut self) -> Result<f64, SideError> {
+        let address = "198.18.0.2/24".parse().map_err(failed)?;
+        let system = self.hub.system();
+        let (start, mut done) = (Instant::now(), 0u32);
+        loop {
+            for _ in 0..BATCH {
+                let vnet = system.create("measured").map_err(failed)?;
+                vnet.epair("eth0", &self.hub, "eth0").map_err(failed)?;
+                vnet.add_address("eth0", address).map_err(failed)?;
+                let report = vnet.destroy();
+                if !report.leaked.is_zero() {
+                    return Err(failed(&report));
+                }
+                done += 1;
+            }
+            let took = start.elapsed();
+            if took >= self.time {
+                return Ok(took.as_nanos() as f64 / f64::from(done));
+            }
+        }
+    }
+}
+
+/// The median of a few; the kernel cleans up in the background.
+struct Unshared;
+
+impl Side for Unshared {
+    fn measure(&mut self) -> Result<f64, SideError> {
+        Ok(unshare(20)? * 1e3)
+    }
 }
 
 /// Idle instances, each with a loopback interface and one more address on it.

@@ -6,6 +6,10 @@
 //! | part | what it measures |
 //! |---|---|
 //! | [`bulk`] | bytes through one TCP connection, one thread, against raw smoltcp |
+//! | [`stream`] | bulk with a thread at each end and short connections, against the kernel over veth |
+//! | [`datagrams`] | small datagrams, by single calls, in batches and through routers, against the kernel |
+//! | [`demux`] | a byte on any of up to a million connections, against one |
+//! | [`cores`] | pairs and a chain of routers on all cores, against one |
 //! | [`rr`] | one-byte requests and replies, blocking sockets, against the kernel |
 //! | [`tap`] | bulk, requests and connections over a TAP, against the kernel over veth |
 //! | [`fib`] | lookups in tables of up to a million routes, against a table of one |
@@ -20,6 +24,7 @@
 //! | [`instances`] | memory and time of instances; the binary `instances` prints them |
 //! | [`compare`] | alternation, medians |
 //! | [`report`] | the table and the JSON lines |
+//! | [`machine`] | what it was measured on, and what |
 //!
 //! The binary `scale` has no peer: it runs networks of up to thousands of nodes in virtual time and
 //! compares them with small ones; see [`scale`].
@@ -31,15 +36,22 @@ pub mod bulk;
 pub mod case;
 pub mod compare;
 pub mod context;
+pub mod cores;
+pub mod datagrams;
+pub mod demux;
 pub mod fairness;
 pub mod fib;
 pub mod hogs;
 pub mod instances;
+mod kernel;
 pub mod local;
 pub mod loss;
+pub mod machine;
+mod mmsg;
 pub mod paths;
 pub mod report;
 pub mod rr;
 pub mod scale;
+pub mod stream;
 pub mod tap;
 pub mod vlan;

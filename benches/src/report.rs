@@ -3,7 +3,7 @@
 use comfy_table::{Cell, CellAlignment, Table};
 use serde::Serialize;
 
-use crate::compare::Outcome;
+use crate::compare::{Outcome, Spread};
 
 /// One line of output.
 #[derive(Clone, Debug, Serialize)]
@@ -14,30 +14,40 @@ pub struct Line {
     pub unit: &'static str,
     /// The median of our figures.
     pub ours: f64,
+    /// The least and the greatest of them.
+    pub ours_spread: [f64; 2],
     /// The median of the peer's figures.
     pub peer: f64,
+    /// The least and the greatest of them.
+    pub peer_spread: [f64; 2],
     /// What the peer is.
     pub peer_name: String,
     /// Above 1 when we are ahead.
     pub ratio: f64,
+    /// What the ratio should be, where there is an aim.
+    pub aim: Option<f64>,
 }
 
 impl Line {
-    /// The line for one outcome.
-    pub fn new(case: &'static str, outcome: Outcome) -> Line {
+    /// The line for one outcome, and the ratio that is aimed at.
+    pub fn new(case: &'static str, aim: Option<f64>, outcome: Outcome) -> Line {
         let Outcome {
             unit,
             ours,
             peer,
             peer_name,
         } = outcome;
+        let ends = |side: Spread| [round(side.min), round(side.max)];
         Line {
             case,
             unit: unit.name(),
-            ours: round(ours),
-            peer: round(peer),
+            ours: round(ours.median),
+            ours_spread: ends(ours),
+            peer: round(peer.median),
+            peer_spread: ends(peer),
             peer_name,
-            ratio: round(unit.ratio(ours, peer)),
+            ratio: round(unit.ratio(ours.median, peer.median)),
+            aim,
         }
     }
 
@@ -47,20 +57,22 @@ impl Line {
     }
 }
 
-/// All lines as a table.
+/// All lines as a table. Each side has its median, and the least and the greatest of its figures below.
 pub fn table(lines: &[Line]) -> String {
     let mut table = Table::new();
     table
         .load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY)
-        .set_header(["case", "vnet", "peer", "unit", "ratio", "peer is"]);
+        .set_header(["case", "vnet", "peer", "unit", "ratio", "aim", "peer is"]);
     for line in lines {
-        let number = |v: f64| Cell::new(v).set_alignment(CellAlignment::Right);
+        let number = |v: String| Cell::new(v).set_alignment(CellAlignment::Right);
+        let side = |median: f64, [min, max]: [f64; 2]| number(format!("{median}\n{min}..{max}"));
         table.add_row([
             Cell::new(line.case),
-            number(line.ours),
-            number(line.peer),
+            side(line.ours, line.ours_spread),
+            side(line.peer, line.peer_spread),
             Cell::new(line.unit),
-            number(line.ratio),
+            number(line.ratio.to_string()),
+            number(line.aim.map_or_else(String::new, |aim| aim.to_string())),
             Cell::new(&line.peer_name),
         ]);
     }
@@ -84,19 +96,22 @@ mod tests {
 
     #[test]
     fn a_line_has_the_agreed_keys() {
-        let line = Line::new(
-            "tcp-rr",
-            Outcome {
-                unit: Unit::TransactionsPerSecond,
-                ours: 123_456.7,
-                peer: 61_728.35,
-                peer_name: "kernel".into(),
-            },
-        );
+        let spread = |median| Spread {
+            min: median / 2.0,
+            median,
+            max: median * 2.0,
+        };
+        let outcome = Outcome {
+            unit: Unit::TransactionsPerSecond,
+            ours: spread(123_456.7),
+            peer: spread(61_728.35),
+            peer_name: "kernel".into(),
+        };
+        let line = Line::new("tcp-rr", Some(10.0), outcome);
         assert_eq!(
             line.json(),
-            r#"{"case":"tcp-rr","unit":"transactions/s","ours":123500.0,"peer":61730.0,"peer_name":"kernel","ratio":2.0}"#
+            r#"{"case":"tcp-rr","unit":"transactions/s","ours":123500.0,"ours_spread":[61730.0,246900.0],"peer":61730.0,"peer_spread":[30860.0,123500.0],"peer_name":"kernel","ratio":2.0,"aim":10.0}"#
         );
-        assert!(table(&[line]).contains("tcp-rr"));
+        assert!(table(&[line]).contains("61730..246900"));
     }
 }

@@ -19,7 +19,7 @@ use vnet_benches::asynchronous::idle;
 use vnet_benches::case::{Case, Options, every, find};
 use vnet_benches::compare::{Contest, run_alone};
 use vnet_benches::report::{Line, table};
-use vnet_benches::{fairness, loss, paths};
+use vnet_benches::{fairness, loss, machine, paths};
 
 /// How long a transfer of `loss-linux` lasts.
 const LOSS_LINUX: Duration = Duration::from_secs(10);
@@ -30,18 +30,19 @@ const IDLE: &str = "async-idle";
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The cases to run; `all`; `async` for streams of vnet-tokio, and idle ones (`async-idle`); `vlan` for what VLANs and
+    /// The cases to run; `all` for those that have an aim and what belongs to them, which takes some minutes; of these
+    /// `tcp-bulk`, `forward`, `demux` or `cores`; `async` for streams of vnet-tokio, and idle ones (`async-idle`); `vlan` for what VLANs and
     /// bridges cost; `ipv6` for IPv6 beside IPv4; `fib` for lookups in large tables of routes; `tap` for those that need the
     /// right to make TAPs; alone, in virtual time and with a seed for each run, `loss` for long and lossy paths (megabits per
     /// second in the second half, and in all of it) or `fairness` for transfers that share a queue; alone, in real time and with the right to make TAPs,
     /// `loss-linux` for the same losses beside the kernel's TCP; or `list`.
     #[arg(required = true, value_name = "CASE")]
     cases: Vec<String>,
-    /// Recorded measurements of each side; the median is reported.
+    /// Recorded measurements of each side; the median is reported, and below it the least and the greatest.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
     /// Length of one measurement.
-    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 0.5, value_parser = seconds)]
     seconds: f64,
     /// Bytes that one bulk measurement moves, instead of --seconds; 64M and 2G are understood.
     #[arg(long, value_parser = bytes)]
@@ -106,6 +107,9 @@ fn main() -> ExitCode {
     if let Some(only) = arguments.only {
         return alone(only, &cases, &options, arguments.runs.into());
     }
+    if !arguments.json {
+        println!("{}", machine::line());
+    }
     let mut lines = Vec::new();
     let mut failed = 0;
     // First, in a process that holds nothing else.
@@ -115,12 +119,13 @@ fn main() -> ExitCode {
             (case.prepare)(&options).and_then(|contest| contest.run(arguments.runs.into()));
         match outcome {
             Ok(outcome) => {
-                let line = Line::new(case.name, outcome);
+                let line = Line::new(case.name, case.aim, outcome);
                 if arguments.json {
                     println!("{}", line.json());
                 }
                 lines.push(line);
             }
+            Err(e) if e.is_skipped => println!("SKIPPED: {}: {e}", case.name),
             Err(e) => {
                 eprintln!("compare: {}: {e}", case.name);
                 failed += 1;

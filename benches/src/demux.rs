@@ -9,12 +9,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use vnet::net::{BindOptions, Reuse, TcpListener, TcpStream};
+use vnet::net::TcpStream;
 use vnet::{OwnedVnet, System};
 
 use crate::case::Options;
 use crate::compare::{Contest, Side, SideError, Unit};
-use crate::instances::available;
+use crate::instances::{available, listen};
 use crate::rr::{IPV4, SERVER, joined_by_epair};
 
 /// Connections to one port of the server: there are some 16 000 ports for the client's ends.
@@ -85,7 +85,7 @@ pub(crate) struct Crowd {
     now: vnet::time::Instant,
     streams: Vec<[TcpStream; 2]>,
     /// Alive as long as the sockets.
-    _vnets: [OwnedVnet; 2],
+    vnets: [OwnedVnet; 2],
 }
 
 impl Crowd {
@@ -100,7 +100,7 @@ impl Crowd {
             now: system.now(),
             system,
             streams: Vec::with_capacity(count),
-            _vnets: vnets,
+            vnets,
         };
         for port in 5001.. {
             let of_this_port = OF_A_PORT.min(count - crowd.streams.len());
@@ -113,12 +113,7 @@ impl Crowd {
     }
 
     fn open_to(&mut self, server: SocketAddr, count: usize) -> Result<(), SideError> {
-        let options = BindOptions {
-            backlog: WAVE,
-            reuse: Reuse::Shared,
-            ..BindOptions::default()
-        };
-        let listener = TcpListener::bind_with(&self._vnets[1], server, &options)?;
+        let listener = listen(&self.vnets[1], server, WAVE)?;
         let mut left = count;
         while left > 0 {
             // The first one alone: few packets may wait for a neighbour's address.
@@ -128,7 +123,7 @@ impl Crowd {
             };
             left -= wave;
             let opened: Result<Vec<TcpStream>, _> = (0..wave)
-                .map(|_| TcpStream::start_connect_in(&self._vnets[0], server))
+                .map(|_| TcpStream::start_connect_in(&self.vnets[0], server))
                 .collect();
             self.work();
             for near in opened? {

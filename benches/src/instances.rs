@@ -4,11 +4,12 @@
 //! Nothing here is asserted; the binary `instances` prints it, with the aims beside it.
 
 use std::hint::black_box;
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use vnet::net::{Domain, Socket, TcpListener, TcpStream, Type};
-use vnet::{DestroyReport, OwnedVnet, System};
+use vnet::{DestroyReport, OwnedVnet, System, Vnet};
 use vnet_tap::NetNs;
 
 use crate::case::Options;
@@ -82,6 +83,8 @@ impl Side for Wired {
                 if !report.leaked.is_zero() {
                     return Err(failed(&report));
                 }
+                // The hub keeps its end, which is of no use any more.
+                self.hub.remove_interface("eth0").map_err(failed)?;
                 done += 1;
             }
             let took = start.elapsed();
@@ -213,6 +216,15 @@ pub fn unshare(count: usize) -> Result<f64, SideError> {
     times.map(median)
 }
 
+/// A listener whose queue holds `backlog` connections, and whose address may still have old ones.
+pub(crate) fn listen(vnet: &Vnet, at: SocketAddr, backlog: usize) -> io::Result<TcpListener> {
+    let listener = Socket::new_in(vnet, Domain::for_address(at), Type::STREAM, None)?;
+    listener.set_reuse_address(true)?;
+    listener.bind(&at)?;
+    listener.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(listener.into())
+}
+
 /// An instance full of connections.
 pub struct Crowd {
     system: System,
@@ -238,11 +250,7 @@ impl Crowd {
             vnet.add_address("eth0", address).map_err(failed)?;
         }
         let to: SocketAddr = "10.0.0.2:80".parse().map_err(failed)?;
-        let listener = Socket::new_in(&server, Domain::for_address(to), Type::STREAM, None)?;
-        listener.set_reuse_address(true)?;
-        listener.bind(&to)?;
-        listener.listen(WAVE as i32)?;
-        let listener = TcpListener::from(listener);
+        let listener = listen(&server, to, WAVE)?;
         let mut streams = Vec::with_capacity(count);
         while streams.len() < count {
             // The first one alone: few packets may wait for a neighbour's address.

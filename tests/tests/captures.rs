@@ -18,6 +18,7 @@ use vnet::capture::{
 };
 use vnet::net::{EchoSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::{Direction, DropReason, LinkConfig, Offload, System, Vnet};
+use vnet_tests::accounts::assert_conserved;
 use vnet_tests::judge;
 use vnet_tests::skip::has_tshark;
 use vnet_tests::topology::pair;
@@ -415,6 +416,77 @@ fn large_segments_are_cut_into_frames_of_the_mtu_and_are_the_same_bytes() {
         let good = tshark(&paths[0], "tcp.checksum.status == 1", "frame.number");
         assert!(good.len() > 200, "{}", good.len());
     }
+}
+
+/// Sends bytes in frames of the MTU to `b`, and says what `b` has counted, and what was sent by the network's fingerprint.
+fn cut(watched: bool) -> (u64, u64, Option<vnet::Fingerprint>, usize) {
+    let system = System::virtual_time(9);
+    system.record_fingerprint();
+    let (a, b) = pair(&system);
+    a.set_offload("eth0", Offload::None).unwrap();
+    let memory = Memory::default();
+    let recorder = recorder(&memory, CaptureOptions::default());
+    if watched {
+        watch(&recorder, &a, &b);
+    }
+    transfer(&a, &b, 300_000);
+    recorder.finish().unwrap();
+    assert_conserved(&b);
+    let segments = b.protocol_stats().unwrap().get("tcp.segments_in");
+    let captured = memory
+        .files()
+        .first()
+        .map_or(0, |file| read(file).frames.len());
+    let frames = b.stats().unwrap().delivered;
+    (frames, segments.unwrap(), system.fingerprint(), captured)
+}
+
+#[test]
+fn segments_that_are_taken_in_together_are_frames_of_their_own() {
+    let (frames, segments, fingerprint, _) = cut(false);
+    assert!(frames > 300_000 / 1448, "{frames}");
+    assert!(
+        segments < frames / 4,
+        "{segments} segments in {frames} frames"
+    );
+    let (again, same, seen, captured) = cut(true);
+    assert_eq!(
+        (again, same, seen),
+        (frames, segments, fingerprint),
+        "it is of no account who looks"
+    );
+    // Both ends of the wire, and what the other one sent.
+    assert!(captured as u64 >= 2 * frames, "{captured}");
+}
+
+#[test]
+fn each_frame_counts_that_comes_for_a_connection_that_is_gone() {
+    let system = System::virtual_time(9);
+    let (a, b) = pair(&system);
+    a.set_offload("eth0", Offload::None).unwrap();
+    let slow = LinkConfig {
+        delay: Duration::from_millis(1).into(),
+        ..LinkConfig::default()
+    };
+    a.set_link("eth0", slow).unwrap();
+    let listener = TcpListener::bind_in(&b, "10.0.0.2:80").unwrap();
+    let mut near = TcpStream::start_connect_in(&a, "10.0.0.2:80".parse().unwrap()).unwrap();
+    let (mut far, _) = listener.accept().unwrap();
+    near.write_all(&[7; 100_000]).unwrap();
+    far.read_exact(&mut [0; 50_000]).unwrap();
+    system.run_for(Duration::from_millis(100)).unwrap();
+    // This is on its way as the other end goes.
+    near.write_all(&[7; 20_000]).unwrap();
+    far.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(far);
+    system.run_for(Duration::from_secs(1)).unwrap();
+    assert_conserved(&b);
+    let stats = b.stats().unwrap();
+    assert_eq!(
+        stats.rx_drops(DropReason::TcpUnacceptable),
+        20_000_u64.div_ceil(1448),
+        "{stats:?}"
+    );
 }
 
 /// A writer that takes nothing until it is let go.

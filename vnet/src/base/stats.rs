@@ -193,6 +193,11 @@ impl Stats {
         self.rx_drops[DropReason::InboxFull as usize] += frames;
     }
 
+    /// Counts `others` more received packets that were dropped as the last one was.
+    pub(crate) fn drop_more_rx(&mut self, reason: DropReason, others: u64) {
+        self.rx_drops[reason as usize] += others;
+    }
+
     /// Counts a packet that came in earlier, waited, and was dropped.
     pub(crate) fn drop_waiting_rx(&mut self, reason: DropReason) {
         self.rx_drops[reason as usize] += 1;

@@ -249,9 +249,7 @@ impl VnetCore {
                 began = began.or_else(|| self.driver.processor_time());
             }
             cx.stats.overflowed(taken.overflowed);
-            while let Some(item) = live.due.next() {
-                rx::take_in(live.stack, cx, item);
-            }
+            rx::take_in_all(live.stack, cx, live.due);
             live.stack.on_deadline(cx);
             taken.next
         });

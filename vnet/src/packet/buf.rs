@@ -23,8 +23,8 @@ const WASTE: usize = 4;
 /// The least that queues charge for an item besides its bytes.
 const SMALL: usize = 128;
 
-/// Packets that a thread keeps for the next ones.
-const SPARE: usize = 256;
+/// Packets that a thread keeps for the next ones: as many as a megabyte of a stream is on a wire of Ethernet's.
+const SPARE: usize = 1024;
 
 /// A frame, packet or segment, depending on the layer that holds it. It is one pointer to move.
 pub struct Packet(Box<Body>);

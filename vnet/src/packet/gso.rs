@@ -39,7 +39,17 @@ pub(crate) fn segment(
         return Err(HeaderError::BadLength);
     }
     packet.meta.csum = layout.partial();
-    let template = take_headers(&mut packet, &layout);
+    let mut template = take_headers(&mut packet, &layout);
+    if let Network::V4(ip) = &layout.ip {
+        // The pieces correct this checksum, whoever wrote it.
+        let piece = Piece {
+            total_len: ip.total_len,
+            ident: ip.ident,
+            flags: ip.flags,
+            fragment_offset: 0,
+        };
+        ipv4::rewrite_piece(&mut template[l3_offset..], layout.l4 - l3_offset, piece);
+    }
     let mut rest = std::mem::take(&mut packet.payload);
     let mut nth = 0u32;
     loop {
@@ -262,13 +272,8 @@ impl Layout {
         let network = &mut head[self.l3..];
         match &self.ip {
             Network::V4(ip) => {
-                let piece = Piece {
-                    total_len: total_len as u16,
-                    ident: ip.ident.wrapping_add(place.nth as u16),
-                    flags: ip.flags,
-                    fragment_offset: 0,
-                };
-                ipv4::rewrite_piece(network, self.l4 - self.l3, piece);
+                let ident = ip.ident.wrapping_add(place.nth as u16);
+                ipv4::set_len_and_ident(network, total_len as u16, ident);
             }
             Network::V6 => ipv6::set_payload_len(network, (total_len - ipv6::MIN_LEN) as u16),
         }
@@ -303,8 +308,9 @@ const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
 
-#[cfg(test)]
 mod merge;
+pub(crate) use merge::{Gro, Joined};
+
 #[cfg(test)]
 #[path = "gso/tests.rs"]
 mod tests;

@@ -34,6 +34,7 @@ pub(crate) mod groups;
 pub(crate) mod limits;
 mod link_local;
 mod listening;
+mod merging;
 mod options;
 pub(crate) mod rx;
 pub(crate) mod sockets;
@@ -46,6 +47,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 pub(crate) use census::Census;
 use limits::{Limiter, Resource};
+use merging::Merging;
 
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
@@ -98,6 +100,8 @@ pub(crate) struct Stack {
     pub only_v6: Switch,
     /// Limits that no single layer has.
     pub limits: Limiter,
+    /// Segments that have come in and may be one.
+    merging: Merging,
     /// Options of IPv4 that the answer to the packet in hand is to have.
     options: Vec<u8>,
     /// Addresses to announce with the next output.
@@ -135,6 +139,7 @@ impl Stack {
             // As on Linux; of the BSDs, where it is the other way round, OpenBSD knows nothing else.
             only_v6: Switch::Off,
             limits: Limiter::default(),
+            merging: Merging::default(),
             options: Vec::new(),
             announcements: Vec::new(),
             #[cfg(test)]

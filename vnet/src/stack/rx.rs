@@ -18,12 +18,14 @@
 //! which a filter would decide. A stage has the packet, its header and the interface in hand before
 //! anything is decided about it.
 
+mod merging;
 mod neighbours;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::limits::Resource;
+use super::merging::Station;
 use super::tx::{self, MAX_DEPTH, Trail};
 use super::{Stack, errors, ways};
 use super::{classes, discovery, groups, listening, options};
@@ -37,6 +39,7 @@ use crate::ip::input::{Destination, Ingress as IpIngress, Medium, Reassembled, U
 use crate::ip::state::ReversePath;
 use crate::ip::{NoWay, Refusal, v4, v6, versions};
 use crate::netif::bridge::{self, Bridge, BridgeId, Flood, Ingress};
+use crate::netif::inbox::Batch;
 use crate::netif::lagg::config::LaggMembership;
 use crate::netif::lagg::pdu::SLOW_PROTOCOLS;
 use crate::netif::member::Member;
@@ -59,18 +62,27 @@ use crate::transport::raw::RawMeta;
 use crate::transport::tcp::{Path, SegmentIn, Verdict as TcpVerdict};
 use crate::transport::udp::{Addressing, Arrived};
 
-/// Takes in what came out of the inbox.
-pub(crate) fn take_in(s: &mut Stack, cx: &mut Cx, item: Item) {
-    match item {
-        Item::Frame(packet) => frame(s, cx, packet),
-        Item::Leaving(packet) => leave(s, cx, packet),
-        Item::Carrier(ifid, news) => s.hear(cx, ifid, news),
+/// Takes in what came out of the inbox in one go.
+pub(crate) fn take_in_all(s: &mut Stack, cx: &mut Cx, due: &mut Batch) {
+    while let Some(item) = due.next() {
+        s.merging.more = due.len() > 0;
+        take_in(s, cx, item);
     }
+    merging::flush(s, cx);
 }
 
-fn frame(s: &mut Stack, cx: &mut Cx, packet: Packet) {
-    cx.stats.received += 1;
-    arrive(s, cx, packet);
+fn take_in(s: &mut Stack, cx: &mut Cx, item: Item) {
+    match item {
+        Item::Frame(packet) => {
+            cx.stats.received += 1;
+            arrive(s, cx, packet);
+        }
+        Item::Leaving(packet) => leave(s, cx, packet),
+        Item::Carrier(ifid, news) => {
+            merging::flush(s, cx);
+            s.hear(cx, ifid, news);
+        }
+    }
 }
 
 /// A frame of a VLAN interface in another vnet goes out by its parent.
@@ -107,14 +119,6 @@ enum Verdict {
     Drop(DropReason),
 }
 
-/// An interface at which a frame is taken in.
-#[derive(Clone, Copy)]
-struct Station {
-    ifid: IfId,
-    mac: MacAddr,
-    medium: Medium,
-}
-
 /// How a frame has come to the interface at which it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
@@ -133,7 +137,7 @@ fn arrive(s: &mut Stack, cx: &mut Cx, mut packet: Packet) {
             Verdict::Up(station, header) => {
                 #[cfg(test)]
                 s.pass(super::failure::Place::Frame);
-                ether(s, cx, station, header, packet);
+                merging::take_in(s, cx, station, header, packet);
                 return show_taken_in(s, cx, &mut watched);
             }
             Verdict::Bridged(id, from, header) => {

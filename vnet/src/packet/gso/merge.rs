@@ -1,4 +1,4 @@
-//! Joining segments: the inverse of cutting, against which the tests hold it.
+//! Joining segments that come in one after another: the inverse of cutting, and software GRO.
 
 use super::*;
 use crate::packet::checksum;
@@ -8,231 +8,279 @@ use crate::packet::meta::Gso;
 const CHECKSUM: usize = TCP_CSUM_OFFSET as usize;
 
 pub(super) const ACK: u8 = 0x10;
+/// What a segment of plain data may say: of congestion, and that it is to be read.
+const PLAIN: u8 = ACK | PSH | CWR | 0x40;
+/// Bytes in the longest packet that segments are joined to, from its IP header on.
+const LONGEST: usize = ipv4::MAX_TOTAL_LEN;
 
-/// Joins consecutive segments of one flow, as they come in one batch, into a [`Gso`] packet.
+/// Joins consecutive segments of one flow into a [`Gso`] packet.
 ///
 /// Segments are joined when they could have been cut from one packet: the headers are equal but
 /// for lengths, identifications, sequence numbers and PSH; each begins where the one before ends
 /// and is as long as the first, except the last, which may be shorter. Only plain data is joined:
-/// no flags but ACK and PSH, no IP options, no fragments. Checksums that are not known to be good
-/// are verified, because afterwards nobody could.
+/// neither SYN, FIN, RST nor URG, no IP options or extension headers, no fragments. Checksums that are not known
+/// to be good are verified, because afterwards nobody could.
 #[derive(Debug, Default)]
 pub(crate) struct Gro {
     held: Option<Held>,
 }
 
+/// What a segment is joined to.
 #[derive(Debug)]
 struct Held {
     packet: Packet,
-    layout: Layout,
-    ip: Ipv4Header,
-    segment_size: usize,
+    l3: u8,
+    l4: u8,
+    headers_len: u8,
+    kind: GsoKind,
+    segment_size: u16,
     segments: u16,
     next_seq: u32,
 }
 
-impl Gro {
-    /// Takes the next frame of a batch, with its IP header `l3_offset` bytes into it, and gives
-    /// `out` what can no longer grow, in order of arrival.
-    pub(crate) fn push(
-        &mut self,
-        mut packet: Packet,
-        l3_offset: usize,
-        out: &mut impl FnMut(Packet),
-    ) {
-        let Some(candidate) = Candidate::of(&mut packet, l3_offset) else {
-            self.flush(out);
-            return out(packet);
-        };
-        let verdict = match &self.held {
-            Some(held) => held.verdict(&packet, &candidate),
-            None => Join::Apart,
-        };
-        match verdict {
-            Join::Apart => {
-                self.flush(out);
-                let held = Held::new(packet, candidate);
-                if candidate.pushed == Pushed::Yes {
-                    return out(held.packet);
-                }
-                self.held = Some(held);
-            }
-            Join::Grow => self.join(packet, &candidate),
-            Join::Close => {
-                self.join(packet, &candidate);
-                self.flush(out);
-            }
-        }
-    }
-
-    /// Ends the batch.
-    pub(crate) fn flush(&mut self, out: &mut impl FnMut(Packet)) {
-        if let Some(held) = self.held.take() {
-            out(held.finish());
-        }
-    }
-
-    fn join(&mut self, mut packet: Packet, candidate: &Candidate) {
-        let Some(held) = &mut self.held else {
-            return;
-        };
-        let flags = packet.head()[candidate.layout.l4 + FLAGS];
-        held.packet.head_mut()[held.layout.l4 + FLAGS] |= flags & PSH;
-        packet.strip(candidate.layout.headers_len);
-        held.packet.payload.append(packet.into_payload());
-        held.next_seq = held.next_seq.wrapping_add(candidate.payload_len as u32);
-        held.segments += 1;
-    }
-}
-
-/// What becomes of a segment.
-#[derive(Clone, Copy, Debug)]
-enum Join {
-    /// It starts anew.
-    Apart,
-    /// It is joined, and more may follow.
-    Grow,
-    /// It is joined, and is the last.
-    Close,
-}
-
+/// What comes after a segment that was joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pushed {
-    Yes,
-    No,
+pub(crate) enum Joined {
+    /// Perhaps more of it.
+    More,
+    /// Nothing: it was the last.
+    Last,
 }
 
-/// A segment that may be joined.
+impl Gro {
+    /// True when there is nothing to which a segment could be joined.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_none()
+    }
+
+    /// Joins a frame to what is held, if it is the next of it.
+    ///
+    /// # Errors
+    /// The frame, if it is not.
+    #[inline]
+    pub(crate) fn join(&mut self, mut packet: Packet) -> Result<Joined, Packet> {
+        match self
+            .held
+            .as_mut()
+            .and_then(|h| h.follows(&mut packet).map(|next| (h, next)))
+        {
+            Some((held, next)) => Ok(held.append(packet, next)),
+            None => Err(packet),
+        }
+    }
+
+    /// Holds a frame with its IP header `l3` bytes into it as the first to which others are joined. What was held
+    /// has been [taken](Gro::take).
+    ///
+    /// # Errors
+    /// The frame, if none could be joined to it.
+    pub(crate) fn hold(&mut self, mut packet: Packet, l3: usize) -> Result<(), Packet> {
+        match Held::first(&mut packet, l3) {
+            Some(first) => {
+                self.held = Some(Held { packet, ..first });
+                Ok(())
+            }
+            None => Err(packet),
+        }
+    }
+
+    /// Takes what is held, and says of how many segments it was joined.
+    pub(crate) fn take(&mut self) -> Option<(Packet, u16)> {
+        self.held.take().map(Held::finish)
+    }
+}
+
+/// A segment that is the next.
 #[derive(Clone, Copy, Debug)]
-struct Candidate {
-    layout: Layout,
-    ip: Ipv4Header,
-    seq: u32,
+struct Next {
     payload_len: usize,
-    pushed: Pushed,
+    flags: u8,
 }
 
-impl Candidate {
-    fn of(packet: &mut Packet, l3: usize) -> Option<Candidate> {
+impl Held {
+    /// What is known of a flow from the first of its segments; without that segment.
+    fn first(packet: &mut Packet, l3: usize) -> Option<Held> {
         if packet.meta.gso.is_some() {
             return None;
         }
         let layout = Layout::of(packet, l3).ok()?;
-        let Layout {
-            l4, headers_len, ..
-        } = layout;
-        let Network::V4(ip) = layout.ip else {
-            return None;
-        };
+        let (l4, headers_len) = (layout.l4, layout.headers_len);
+        let (kind, ip_len) = (layout.kind(), l4 - l3);
         let payload_len = packet.len().checked_sub(headers_len)?;
-        if l4 - l3 != ipv4::MIN_LEN
+        let is_plain = match kind {
+            GsoKind::Tcp4 => ip_len == ipv4::MIN_LEN,
+            GsoKind::Tcp6 => ip_len == ipv6::MIN_LEN,
+            GsoKind::Udp => false,
+        };
+        let head = packet.head();
+        let flags = head[l4 + FLAGS];
+        if !is_plain
+            || flags & !PLAIN != 0
+            || flags & (ACK | PSH) != ACK
             || payload_len == 0
-            || usize::from(ip.total_len) != packet.len() - l3
+            || said_len(kind, &head[l3..]) != packet.len() - l3
+            || !is_sound(packet, kind, l3, l4)
         {
             return None;
         }
-        let flags = packet.head()[l4 + FLAGS];
-        if flags & !PSH != ACK {
-            return None;
-        }
-        if packet.meta.csum == Csum::Unknown {
-            Ipv4Header::parse(&packet.head()[l3..l4]).ok()?;
-            let head = &packet.head()[l4..];
-            let mut sum =
-                checksum::pseudo_header(ip.src.into(), ip.dst.into(), ip.proto, packet.len() - l4);
-            sum.add(head);
-            sum.add_payload(&packet.payload);
-            if !sum.is_valid() {
-                return None;
-            }
-            packet.meta.csum = Csum::Verified;
-        }
-        Some(Candidate {
-            layout,
-            ip,
-            seq: seq_of(&packet.head()[l4..]),
-            payload_len,
-            pushed: match flags & PSH {
-                0 => Pushed::No,
-                _ => Pushed::Yes,
-            },
+        let next_seq = seq_of(&packet.head()[l4..]).wrapping_add(payload_len as u32);
+        Some(Held {
+            packet: Packet::outgoing(Payload::new()),
+            l3: l3 as u8,
+            l4: l4 as u8,
+            headers_len: headers_len as u8,
+            kind,
+            segment_size: u16::try_from(payload_len).ok()?,
+            segments: 1,
+            next_seq,
         })
     }
-}
 
-impl Held {
-    fn new(packet: Packet, first: Candidate) -> Held {
-        Held {
-            packet,
-            layout: first.layout,
-            ip: first.ip,
-            segment_size: first.payload_len,
-            segments: 1,
-            next_seq: first.seq.wrapping_add(first.payload_len as u32),
-        }
-    }
-
-    fn verdict(&self, packet: &Packet, next: &Candidate) -> Join {
-        let ip = &self.ip;
-        let total_len = self.packet.len() - self.layout.l3 + next.payload_len;
-        let ident = ip.ident.wrapping_add(self.segments);
-        if next.layout.headers_len != self.layout.headers_len
-            || next.layout.l3 != self.layout.l3
-            || next.seq != self.next_seq
-            || next.payload_len > self.segment_size
-            || total_len > ipv4::MAX_TOTAL_LEN
-            || (next.ip.ident != ident && !ip.dont_fragment())
+    /// Asks whether a frame is the next.
+    #[inline]
+    fn follows(&self, packet: &mut Packet) -> Option<Next> {
+        let (l3, l4) = (usize::from(self.l3), usize::from(self.l4));
+        let len = packet.len();
+        let payload_len = len.checked_sub(self.headers_len.into())?;
+        if packet.meta.gso.is_some()
             || packet.meta.rcvif != self.packet.meta.rcvif
-            || !self.same_headers(packet)
+            || payload_len == 0
+            || payload_len > self.segment_size.into()
+            || self.packet.len() - l3 + payload_len > LONGEST
         {
-            return Join::Apart;
+            return None;
         }
-        match next.pushed == Pushed::Yes || next.payload_len < self.segment_size {
-            true => Join::Close,
-            false => Join::Grow,
+        let head = packet.pull_up(self.headers_len.into())?;
+        let flags = head[l4 + FLAGS];
+        if seq_of(&head[l4..]) != self.next_seq
+            || said_len(self.kind, &head[l3..]) != len - l3
+            || !self.has_headers(head)
+            || !is_sound(packet, self.kind, l3, l4)
+        {
+            return None;
         }
+        Some(Next { payload_len, flags })
     }
 
     /// Compares what must be equal, which is all but a few fields.
-    fn same_headers(&self, packet: &Packet) -> bool {
-        let (l3, l4) = (self.layout.l3, self.layout.l4);
-        let (ours, other) = (self.packet.head(), packet.head());
+    #[inline]
+    fn has_headers(&self, other: &[u8]) -> bool {
+        let (l3, l4) = (usize::from(self.l3), usize::from(self.l4));
+        let ours = self.packet.head();
         let equal = |range: std::ops::Range<usize>| ours[range.clone()] == other[range];
-        // IP: all but total length and identification, and the checksum over them.
-        equal(0..l3 + 2)
-            && equal(l3 + 6..l3 + 10)
-            && equal(l3 + 12..l4 + SEQ.start)
-            // TCP: all but the sequence number, the flags (plain data both) and the checksum.
-            && equal(l4 + SEQ.end..l4 + FLAGS)
-            && equal(l4 + FLAGS + 1..l4 + CHECKSUM)
-            && equal(l4 + CHECKSUM + 2..self.layout.headers_len)
+        let ip = match self.kind {
+            // All but total length and identification, and the checksum over them.
+            GsoKind::Tcp4 => {
+                let (ours, other) = (&ours[l3..], &other[l3..]);
+                let ident = word(ours, 4).wrapping_add(self.segments);
+                ours[..2] == other[..2]
+                    && ours[6..10] == other[6..10]
+                    && ours[12..20] == other[12..20]
+                    && (word(other, 4) == ident || ipv4::dont_fragment(ours))
+            }
+            // All but the length.
+            GsoKind::Tcp6 | GsoKind::Udp => {
+                let (ours, other) = (&ours[l3..], &other[l3..]);
+                ours[..4] == other[..4] && ours[6..40] == other[6..40]
+            }
+        };
+        let flags = |head: &[u8]| head[l4 + FLAGS] & !PSH;
+        // TCP: all but the sequence number, PSH and the checksum.
+        ip && equal(0..l3)
+            && ours[l4..][..4] == other[l4..][..4]
+            && ours[l4..][8..13] == other[l4..][8..13]
+            && flags(ours) == flags(other)
+            && ours[l4..][14..16] == other[l4..][14..16]
+            && equal(l4 + CHECKSUM + 2..self.headers_len.into())
     }
 
-    fn finish(self) -> Packet {
+    #[inline]
+    fn append(&mut self, mut packet: Packet, next: Next) -> Joined {
+        let l4 = usize::from(self.l4);
+        self.packet.head_mut()[l4 + FLAGS] |= next.flags & PSH;
+        packet.strip(self.headers_len.into());
+        self.packet.payload.append(packet.into_payload());
+        self.next_seq = self.next_seq.wrapping_add(next.payload_len as u32);
+        self.segments += 1;
+        match next.flags & PSH != 0 || next.payload_len < self.segment_size.into() {
+            true => Joined::Last,
+            false => Joined::More,
+        }
+    }
+
+    fn finish(self) -> (Packet, u16) {
         let Held {
             mut packet,
-            layout,
-            ip,
-            segment_size,
             segments,
             ..
         } = self;
         if segments == 1 {
-            return packet;
+            return (packet, 1);
         }
-        let piece = Piece {
-            total_len: (packet.len() - layout.l3) as u16,
-            ident: ip.ident,
-            flags: ip.flags,
-            fragment_offset: 0,
+        let (l3, l4) = (usize::from(self.l3), usize::from(self.l4));
+        let len = packet.len() - l3;
+        let head = &mut packet.head_mut()[l3..];
+        match self.kind {
+            GsoKind::Tcp4 => {
+                let ident = word(head, 4);
+                ipv4::set_len_and_ident(head, len as u16, ident);
+            }
+            GsoKind::Tcp6 | GsoKind::Udp => {
+                ipv6::set_payload_len(head, (len - ipv6::MIN_LEN) as u16);
+            }
+        }
+        packet.meta.csum = Csum::Partial {
+            start: (l4 - l3) as u16,
+            offset: TCP_CSUM_OFFSET,
         };
-        let header_len = layout.l4 - layout.l3;
-        ipv4::rewrite_piece(&mut packet.head_mut()[layout.l3..], header_len, piece);
-        packet.meta.csum = layout.partial();
         packet.meta.gso = Some(Gso {
-            kind: GsoKind::Tcp4,
-            segment_size: segment_size as u16,
+            kind: self.kind,
+            segment_size: self.segment_size,
         });
-        packet
+        (packet, segments)
     }
+}
+
+/// The length of a packet by its IP header.
+#[inline]
+fn said_len(kind: GsoKind, ip: &[u8]) -> usize {
+    match kind {
+        GsoKind::Tcp4 => word(ip, 2).into(),
+        GsoKind::Tcp6 | GsoKind::Udp => usize::from(word(ip, 4)) + ipv6::MIN_LEN,
+    }
+}
+
+/// The two bytes from `at` on.
+#[inline]
+fn word(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// Verifies the checksums of a frame that came from outside.
+#[inline]
+fn is_sound(packet: &mut Packet, kind: GsoKind, l3: usize, l4: usize) -> bool {
+    packet.meta.csum != Csum::Unknown || verify(packet, kind, l3, l4).is_some()
+}
+
+fn verify(packet: &mut Packet, kind: GsoKind, l3: usize, l4: usize) -> Option<()> {
+    let ip = &packet.head()[l3..l4];
+    let (src, dst) = match kind {
+        GsoKind::Tcp4 => {
+            let header = Ipv4Header::parse(ip).ok()?;
+            (header.src.into(), header.dst.into())
+        }
+        GsoKind::Tcp6 | GsoKind::Udp => {
+            let header = ipv6::Ipv6Header::parse(ip).ok()?;
+            (header.src.into(), header.dst.into())
+        }
+    };
+    let mut sum = checksum::pseudo_header(src, dst, IpProto::TCP, packet.len() - l4);
+    sum.add(&packet.head()[l4..]);
+    sum.add_payload(&packet.payload);
+    if !sum.is_valid() {
+        return None;
+    }
+    packet.meta.csum = Csum::Verified;
+    Some(())
 }

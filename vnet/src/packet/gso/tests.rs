@@ -2,7 +2,7 @@ use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 
-use super::merge::{ACK, Gro};
+use super::merge::ACK;
 use super::*;
 use crate::packet::checksum;
 use crate::packet::header::{IpProto, Ipv4Flags};
@@ -52,9 +52,18 @@ fn cut(packet: Packet) -> Vec<Packet> {
 fn merged(frames: Vec<Packet>) -> Vec<Packet> {
     let (mut gro, mut out) = (Gro::default(), Vec::new());
     for frame in frames {
-        gro.push(frame, L2, &mut |p| out.push(p));
+        let frame = match gro.join(frame) {
+            Ok(Joined::More) => continue,
+            Ok(Joined::Last) => {
+                out.extend(gro.take().map(|(whole, _)| whole));
+                continue;
+            }
+            Err(frame) => frame,
+        };
+        out.extend(gro.take().map(|(whole, _)| whole));
+        out.extend(gro.hold(frame, L2).err());
     }
-    gro.flush(&mut |p| out.push(p));
+    out.extend(gro.take().map(|(whole, _)| whole));
     out
 }
 
@@ -180,11 +189,10 @@ proptest! {
             bytes[l3 + 9] = 6;
         }
         let mut gro = Gro::default();
-        let mut count = 0;
-        gro.push(Packet::incoming(bytes.clone()), l3, &mut |_| count += 1);
-        gro.push(Packet::incoming(bytes.clone()), l3, &mut |_| count += 1);
-        gro.flush(&mut |_| count += 1);
-        prop_assert!(count >= 1);
+        let is_held = gro.hold(Packet::incoming(bytes.clone()), l3).is_ok();
+        let _ = gro.join(Packet::incoming(bytes.clone()));
+        prop_assert_eq!(gro.take().is_some(), is_held);
+        prop_assert!(gro.is_empty());
         let mut packet = Packet::incoming(bytes);
         packet.meta.gso = Some(Gso { kind: GsoKind::Tcp4, segment_size });
         let _ = segment(packet, l3, &mut |_| ());
@@ -242,4 +250,50 @@ fn segments_over_ipv6_are_as_long_as_their_headers_say() {
         carried.extend(&bytes[68..]);
     }
     assert_eq!((pieces.len(), carried), (3, data));
+}
+
+#[test]
+fn joining_undoes_cutting_over_ipv6() {
+    let header = |payload_len: usize| ipv6::Ipv6Header {
+        src: "2001:db8::1".parse().expect("an address"),
+        dst: "2001:db8::2".parse().expect("an address"),
+        next: IpProto::TCP,
+        hop_limit: 64,
+        traffic_class: 1,
+        flow_label: 7,
+        payload_len: payload_len as u16,
+    };
+    let whole = |data: &[u8], segment_size| {
+        let mut packet = Packet::outgoing(Payload::from(data.to_vec()));
+        let tcp = packet.prepend(20);
+        tcp.fill(1);
+        tcp[DATA_OFFSET] = 0x50;
+        tcp[FLAGS] = ACK | PSH;
+        header(20 + data.len()).emit(packet.prepend(ipv6::MIN_LEN));
+        packet.prepend(L2).fill(4);
+        packet.meta.csum = Csum::Partial {
+            start: 40,
+            offset: 16,
+        };
+        packet.meta.gso = Some(Gso {
+            kind: GsoKind::Tcp6,
+            segment_size,
+        });
+        packet
+    };
+    let data: Vec<u8> = (0..=255).cycle().take(1000).collect();
+    let pieces = cut(whole(&data, 300));
+    assert_eq!(pieces.len(), 4);
+    let mut back = merged(pieces.into_iter().map(through_a_wire).collect());
+    assert_eq!(back.len(), 1);
+    assert_eq!(back[0].meta.gso, whole(&data, 300).meta.gso);
+    let mut whole_again = whole(&data, 300);
+    for packet in [&mut back[0], &mut whole_again] {
+        checksum::finish(packet, L2).expect("the offsets are right");
+    }
+    assert_eq!(back[0].to_vec(), whole_again.to_vec());
+    // Another flow label is another flow.
+    let mut pieces = cut(whole(&data, 500));
+    pieces[1].head_mut()[L2 + 3] = 8;
+    assert_eq!(merged(pieces).len(), 2);
 }

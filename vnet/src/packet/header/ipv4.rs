@@ -266,12 +266,33 @@ pub(crate) fn set_tos(bytes: &mut [u8], tos: u8) {
     correct_checksum(bytes, before, after);
 }
 
-/// Follows a change of one 16-bit word of the header (RFC 1624, equation 3).
+/// Writes the total length and the identification of the header at the start of `bytes`, and corrects the checksum
+/// incrementally.
+///
+/// # Panics
+/// When `bytes` is shorter than [`MIN_LEN`].
+#[inline]
+pub(in crate::packet) fn set_len_and_ident(bytes: &mut [u8], total_len: u16, ident: u16) {
+    let word = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    let before = u32::from(!word(2)) + u32::from(!word(4));
+    bytes[2..4].copy_from_slice(&total_len.to_be_bytes());
+    bytes[4..6].copy_from_slice(&ident.to_be_bytes());
+    correct_by(bytes, before + u32::from(total_len) + u32::from(ident));
+}
+
+/// Follows a change of one 16-bit word of the header.
 #[inline]
 fn correct_checksum(bytes: &mut [u8], before: u16, after: u16) {
+    correct_by(bytes, u32::from(!before) + u32::from(after));
+}
+
+/// Adds to the checksum of a header the complements of words that were changed, and what they are now (RFC 1624,
+/// equation 3).
+#[inline]
+fn correct_by(bytes: &mut [u8], change: u32) {
     let old = u16::from_be_bytes([bytes[10], bytes[11]]);
     // HC' = ~(~HC + ~m + m')
-    let sum = u32::from(!old) + u32::from(!before) + u32::from(after);
+    let sum = u32::from(!old) + change;
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = ((sum & 0xffff) + (sum >> 16)) as u16;
     bytes[CHECKSUM].copy_from_slice(&(!sum).to_be_bytes());

@@ -2,7 +2,7 @@
 //! a vnet's usages say is what the allocator says, within a small factor; so that limits bound it.
 
 use std::alloc::System as Malloc;
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use cap::Cap;
 use vnet::link::{Codel, Discipline, FqCodel, QueueConfig};
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::time::Instant;
-use vnet::{LinkConfig, OwnedVnet, Resource, System, Vnet};
+use vnet::{LinkConfig, Offload, OwnedVnet, Resource, System, Vnet};
 use vnet_benches::asynchronous::idle::Idle;
 use vnet_tests::accounts::assert_conserved;
 use vnet_tests::frames::{Ip4, MORE_FRAGMENTS, udp};
 use vnet_tests::peer::Peer;
-use vnet_tests::topology::pair;
+use vnet_tests::topology::{pair, path};
 
 /// Counts what is allocated.
 #[global_allocator]
@@ -286,4 +286,87 @@ fn of_idle_connections_of_tasks() {
     let (polls, services) = hour.map_or((0, 0), |wakes| (wakes.polls, wakes.services));
     assert!(polls == 0 && services < 10, "{hour:?}");
     assert_eq!(idle.count(), CONNECTIONS);
+}
+
+/// What is allocated in all while `turn` is done a thousand times, after it has been done as often.
+fn allocated_by(mut turn: impl FnMut()) -> usize {
+    const TURNS: usize = 1000;
+    (0..TURNS).for_each(|_| turn());
+    let before = ALLOCATOR.total_allocated();
+    (0..TURNS).for_each(|_| turn());
+    ALLOCATOR.total_allocated() - before
+}
+
+/// Does what is due, and what that makes due, until a call that would have waited is done.
+fn until<T>(system: &System, mut call: impl FnMut() -> std::io::Result<T>) -> T {
+    loop {
+        system.poll(system.now());
+        match call() {
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+            done => return done.unwrap(),
+        }
+    }
+}
+
+/// Once everything has its room, small messages and packets that pass through allocate nothing at all, and a stream what
+/// its bytes take, however many packets that is.
+#[test]
+fn nothing_is_allocated_for_a_packet() {
+    let _alone = alone();
+    let system = System::manual(1);
+    let [a, _router, b] = path(
+        &system,
+        ["198.18.0.1/24", "198.18.0.2/24"],
+        ["198.18.1.1/24", "198.18.1.2/24"],
+    );
+    let client = UdpSocket::bind_in(&a, "198.18.0.1:5001").unwrap();
+    let server = UdpSocket::bind_in(&b, "198.18.1.2:5001").unwrap();
+    client.connect("198.18.1.2:5001").unwrap();
+    for socket in [&client, &server] {
+        socket.set_nonblocking(true).unwrap();
+    }
+    let mut room = vec![0; 64 << 10];
+    let datagrams = allocated_by(|| {
+        client.send(&[7; 18]).unwrap();
+        let (_, from) = until(&system, || server.recv_from(&mut room));
+        server.send_to(&[7; 18], from).unwrap();
+        until(&system, || client.recv(&mut room));
+    });
+    assert_eq!(datagrams, 0, "bytes, for datagrams through a router");
+    let listener = TcpListener::bind_in(&b, "198.18.1.2:80").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let mut near = TcpStream::start_connect_in(&a, "198.18.1.2:80".parse().unwrap()).unwrap();
+    let (mut far, _) = until(&system, || listener.accept());
+    for stream in [&near, &far] {
+        stream.set_nonblocking(true).unwrap();
+        stream.set_nodelay(true).unwrap();
+    }
+    let bytes = allocated_by(|| {
+        for (from, to) in [(0, 1), (1, 0)] {
+            let mut ends = [&mut near, &mut far];
+            ends[from].write_all(&[7]).unwrap();
+            until(&system, || ends[to].read(&mut room));
+        }
+    });
+    assert_eq!(
+        bytes, 0,
+        "bytes, for a byte of a stream there and back through a router"
+    );
+    a.set_offload("eth0", Offload::None).unwrap();
+    let chunk = vec![7; 32 << 10];
+    let mut moved = 0;
+    let stream = allocated_by(|| {
+        near.write_all(&chunk).unwrap();
+        let mut left = chunk.len();
+        while left > 0 {
+            left -= until(&system, || far.read(&mut room));
+        }
+        moved += chunk.len();
+    });
+    // Half of it was moved before it was counted.
+    let least = moved / 2;
+    assert!(
+        stream < least + least / 50,
+        "{stream} B are allocated for {least} B in small frames"
+    );
 }

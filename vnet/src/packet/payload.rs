@@ -146,7 +146,12 @@ impl Payload {
             return;
         }
         let len = other.len;
-        self.slices_mut().extend(other.into_slices());
+        let slices = self.slices_mut();
+        match other.held {
+            // The usual case: a segment behind others.
+            Held::Slices(mut one) if one.len() == 1 => slices.extend(one.pop()),
+            _ => slices.extend(other.into_slices()),
+        }
         self.len += len;
     }
 

@@ -165,6 +165,10 @@ impl Connection {
             return Disposition::Reset;
         }
         if !h.flags.has(TcpFlags::SYN) {
+            if acceptable.is_some() {
+                // What it knows of the old connection may end just where this one begins.
+                self.ask_again_soon(env);
+            }
             return Disposition::Refused;
         }
         self.last_rx = env.now;

@@ -151,24 +151,24 @@ fn options_are_used_only_when_both_have_them() {
     assert!(w.trace.iter().skip(2).all(|t| t.2.options.is_empty()));
 }
 
-/// Who connects again at once, from the port of a connection that the other end remembers in TIME-WAIT,
-/// has neither a later time stamp nor a later sequence number to show.
-#[test]
-fn a_syn_that_is_taken_for_an_old_one_is_repeated_soon() {
+/// Opens a connection from a port that is given.
+fn open_again(w: &mut World) -> ConnId {
+    let (from, to, path, options) = (w.addr(A, 1000), w.addr(B, 80), w.net.path, w.options(A));
+    let open = w.on(A, |tcp, cx| {
+        tcp.connect(cx, from, to, path, options, Reuse::Shared)
+    });
+    open.expect("free")
+}
+
+/// A connection whose other end is in TIME-WAIT, and a new one of the same addresses so long afterwards.
+fn reopened(after: Duration) -> (World, ListenerId, ConnId) {
     let net = Net {
         delay: Duration::ZERO,
         ..Net::default()
     };
     let mut w = World::new(1, net);
     let l = w.listen(B, 80, 8);
-    let (from, to, path, options) = (w.addr(A, 1000), w.addr(B, 80), w.net.path, w.options(A));
-    let open = |w: &mut World| {
-        let open = w.on(A, |tcp, cx| {
-            tcp.connect(cx, from, to, path, options, Reuse::Shared)
-        });
-        open.expect("free")
-    };
-    let a = open(&mut w);
+    let a = open_again(&mut w);
     w.run_for(Duration::ZERO);
     let b = w.accept(B, l);
     w.close(B, b);
@@ -177,8 +177,17 @@ fn a_syn_that_is_taken_for_an_old_one_is_repeated_soon() {
     w.run_for(Duration::ZERO);
     assert_eq!(w.hosts[A].tcp.counts().connections, 0);
     assert_eq!(w.hosts[B].tcp.counts().time_wait, 1);
+    w.run_for(after);
     w.trace.clear();
-    let a = open(&mut w);
+    let a = open_again(&mut w);
+    (w, l, a)
+}
+
+/// Who connects again at once, from the port of a connection that the other end remembers in TIME-WAIT,
+/// has neither a later time stamp nor a later sequence number to show.
+#[test]
+fn a_syn_that_is_taken_for_an_old_one_is_repeated_soon() {
+    let (mut w, l, a) = reopened(Duration::ZERO);
     w.run_for(Duration::from_millis(1));
     assert_eq!(
         (w.flags(A), w.flags(B)),
@@ -188,10 +197,21 @@ fn a_syn_that_is_taken_for_an_old_one_is_repeated_soon() {
     assert_eq!(w.state(A, a), Some(TcpState::Established));
     assert_eq!(w.hosts[B].tcp.counts().time_wait, 0);
     w.accept(B, l);
+    // What the other end remembers may look like the answer to the new SYN.
+    for micros in 0..100 {
+        let (mut w, _, a) = reopened(Duration::from_micros(micros));
+        w.run_for(Duration::from_millis(6));
+        assert_eq!(
+            w.state(A, a),
+            Some(TcpState::Established),
+            "after {micros} us"
+        );
+    }
     // A peer that says the same again and again is not asked more often than one that is silent.
     let mut w = World::new(1, Net::default());
     w.fate = Some(Box::new(|_, _, _| Fate::Lost));
-    let a = open(&mut w);
+    let a = open_again(&mut w);
+    let (from, to) = (w.addr(A, 1000), w.addr(B, 80));
     let stray = TcpHeader {
         seq: 77,
         ack: Some(78),

@@ -389,6 +389,9 @@ impl<F: Family> Fib<F> {
     /// Removes every route for which `condemned` says so.
     fn remove_if(&mut self, mut condemned: impl FnMut(&Route<F>) -> bool) {
         let before = self.routes;
+        if before == 0 {
+            return;
+        }
         let mut left = 0;
         let mut changed = Vec::new();
         for (dst, list) in self.table.iter_mut() {
@@ -400,11 +403,11 @@ impl<F: Family> Fib<F> {
                 changed.push(dst);
             }
         }
-        self.table.retain(|_, list| !list.is_empty());
         self.routes = left;
         if left == before {
             return;
         }
+        self.table.retain(|_, list| !list.is_empty());
         self.generation += 1;
         if changed.len() > left / 8 {
             // Made anew, it costs less.

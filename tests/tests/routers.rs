@@ -1,5 +1,5 @@
 //! Promise: what a router is asked to look at beyond routes, it looks at: where a packet comes from, whom a broadcast is
-//! for, for whom it answers, and what packets want to have written into them.
+//! for, for whom it answers, what packets want to have written into them, and whom it tells that it is a router.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use vnet::net::{EchoEvent, EchoSocket, UdpSocket};
 use vnet::{DropReason, Forwarding, MacAddr, NextHop, OwnedVnet, System, Vnet};
 use vnet_tests::accounts::assert_conserved;
-use vnet_tests::frames::{IPV4, Ip4, ethernet, icmp};
+use vnet_tests::frames::{IPV4, IPV6, Ip4, Ip6, ethernet, icmp};
 use vnet_tests::judge;
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -255,6 +255,90 @@ fn a_packet_that_asks_for_it_tells_where_it_has_passed() -> Result {
         assert_conserved(vnet);
     }
     judge::judge();
+    Ok(())
+}
+
+/// The lifetime of the router in each advertisement that came to a port, and where it is unicast.
+fn lifetimes(port: &vnet::Port) -> Vec<u16> {
+    let mut all = Vec::new();
+    while let Some(frame) = port.recv() {
+        let frame = frame.to_vec();
+        // ICMPv6 type 134 behind an IPv6 header: hop limit and flags, and then the lifetime.
+        if frame[12..14] == IPV6.to_be_bytes() && frame[20] == 58 && frame[54] == 134 {
+            all.push(u16::from_be_bytes([frame[60], frame[61]]));
+        }
+    }
+    all
+}
+
+/// RFC 4861 sections 6.2.4 to 6.2.6: each interface has its own times, and who asks on one link is answered there.
+#[test]
+fn a_router_speaks_on_each_link_by_itself_and_takes_leave_where_it_goes() -> Result {
+    let system = System::manual(1);
+    let router = system.create("router")?;
+    let [one, two, three] = [0, 1, 2].map(|n| {
+        let name = format!("port{n}");
+        let port = router.port(&name, None).expect("a free name");
+        let net = format!("2001:db8:{n}::1/64").parse().expect("a prefix");
+        router.add_address(&name, net).expect("a free address");
+        port
+    });
+    router.set_forwarding(Forwarding::Enabled)?;
+    router.set_sysctl("net.inet6.ip6.rtadv_interval", 600_000)?;
+    let pass = |secs: u64| system.poll(system.now() + Duration::from_secs(secs));
+    let heard = || [&one, &two, &three].map(lifetimes);
+    for _ in 0..60 {
+        pass(1);
+    }
+    assert_eq!(
+        heard(),
+        [vec![1800; 3], vec![1800; 3], vec![1800; 3]],
+        "what is new"
+    );
+    // From then on, no two of them speak at once.
+    let mut spoken = 0;
+    for _ in 0..6000 {
+        pass(1);
+        let now = heard().map(|all| all.len());
+        assert!(now.iter().sum::<usize>() <= 2, "{now:?}");
+        spoken += now.iter().sum::<usize>();
+    }
+    assert!((30..=90).contains(&spoken), "{spoken}");
+    pass(5);
+    let _ = heard();
+    let host: std::net::Ipv6Addr = "fe80::9".parse()?;
+    let all_routers: std::net::Ipv6Addr = "ff02::2".parse()?;
+    let mut asks = Ip6::new(host, all_routers);
+    asks.hop_limit = 255;
+    let asks = asks.icmp(133, 0, &[0; 4]);
+    one.send(ethernet(
+        [0x33, 0x33, 0, 0, 0, 2],
+        [2, 0, 0, 0, 0, 9],
+        IPV6,
+        &asks,
+    ))?;
+    let mut answers = [0; 3];
+    for _ in 0..4 {
+        pass(1);
+        for (n, all) in heard().iter().enumerate() {
+            answers[n] += all.len();
+        }
+    }
+    assert!(
+        answers[0] >= 1 && answers[1] + answers[2] <= 1,
+        "{answers:?}"
+    );
+    // Each way in which an interface ceases to advertise is told on its link, and there alone.
+    router.remove_interface("port0")?;
+    pass(0);
+    assert_eq!(lifetimes(&one), [0]);
+    let other = system.create("other")?;
+    router.move_interface("port1", &other)?;
+    pass(0);
+    assert_eq!(lifetimes(&two).last(), Some(&0));
+    assert!(!lifetimes(&three).contains(&0));
+    drop(router);
+    assert_eq!(lifetimes(&three).last(), Some(&0), "with its last breath");
     Ok(())
 }
 

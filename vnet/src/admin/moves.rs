@@ -435,6 +435,7 @@ impl VnetCore {
 /// keeps something by interface forgets it here. Of its own it keeps all.
 pub(crate) fn leave_vnet(stack: &mut Stack, cx: &mut Cx, id: IfId) -> Option<Netif> {
     vlan::end_those_on(stack, cx, id);
+    stack.routes_no_more(cx, id);
     stack.ifs.take_off(id);
     stack.forget_interface(cx, id);
     let mut netif = stack.ifs.remove(id)?;

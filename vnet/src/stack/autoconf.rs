@@ -98,7 +98,9 @@ impl Stack {
 
     /// How often this vnet says, as a router, what is on its links; never with zero.
     pub(crate) fn set_advert_interval(&mut self, interval: Duration) {
-        self.ip.autoconf.adverts.set_interval(interval);
+        if self.ip.autoconf.adverts.set_interval(interval) {
+            self.advertise_everywhere();
+        }
         self.ip.note_deadlines();
     }
 
@@ -112,8 +114,16 @@ impl Stack {
         self.keep_own_addresses(ifid);
         if is_running {
             self.ip.autoconf.ask(ifid);
-            self.ip.autoconf.adverts.soon();
+            self.ip.autoconf.adverts.soon(ifid);
             self.ip.note_deadlines();
+        }
+    }
+
+    /// There is something new to say as a router, on every link.
+    fn advertise_everywhere(&mut self) {
+        let is_wire = |i: &&Netif| i.can().needs_neighbours && i.member.is_none() && i.is_running();
+        for netif in self.ifs.iter().filter(is_wire) {
+            self.ip.autoconf.adverts.soon(netif.id);
         }
     }
 
@@ -163,7 +173,7 @@ impl Stack {
                 self.forget_routers();
                 self.ip.redirected.clear();
                 self.follow_redirects();
-                self.ip.autoconf.adverts.soon();
+                self.advertise_everywhere();
                 self.follow_routers();
                 self.joins_subnets();
                 for ifid in self.ifs.ids() {
@@ -217,7 +227,7 @@ impl Stack {
         };
         match message {
             RouterMessage::Solicitation if forwards && self.ip.autoconf.adverts.is_on() => {
-                self.ip.autoconf.adverts.asked(cx.now);
+                self.ip.autoconf.adverts.asked(cx.now, netif.id);
             }
             RouterMessage::Advert(advert)
                 if !forwards && self.ip.autoconf.accept == Accept::Advertisements =>
@@ -408,14 +418,12 @@ impl Stack {
             }
         }
         let forwarding = self.ip.v6.tunables.forwarding;
-        if let Some(speech) = self.ip.autoconf.adverts.take_due(cx.now, forwarding) {
+        while let Some((ifid, speech)) = self.ip.autoconf.adverts.take_due(cx.now, forwarding) {
             let lifetime = match speech {
                 Speech::Stays(seconds) => seconds,
                 Speech::Leaves => 0,
             };
-            for ifid in self.ifs.ids() {
-                self.advertise_router(cx, ifid, lifetime);
-            }
+            self.advertise_router(cx, ifid, lifetime);
         }
     }
 
@@ -518,6 +526,7 @@ impl Stack {
         let Some((src, said)) = self.advert(ifid, lifetime) else {
             return;
         };
+        self.ip.autoconf.adverts.spoke(cx.now, ifid);
         let ends = (src, V6::ALL_NODES);
         // What was over may be said again by now.
         let ended = ended.map(|ended| ended.over(&said));
@@ -581,13 +590,13 @@ impl Stack {
         let before = self.said_as_router(ifid);
         self.tell_router(ifid, config);
         self.says_less(ifid, before);
-        self.ip.autoconf.adverts.soon();
+        self.ip.autoconf.adverts.soon(ifid);
         self.ip.note_deadlines();
     }
 
     /// What a router has said on the link of an interface, and from where.
     pub(super) fn said_as_router(&self, ifid: IfId) -> Option<(Ipv6Addr, Advert)> {
-        let has_spoken = self.ip.autoconf.adverts.has_spoken();
+        let has_spoken = self.ip.autoconf.adverts.has_spoken(ifid);
         has_spoken.then(|| self.advert(ifid, 1)).flatten()
     }
 
@@ -612,10 +621,11 @@ impl Stack {
 
     /// An interface is to go out of use: those who take this vnet for a router there are told (RFC 4861 section 6.2.5).
     pub(crate) fn routes_no_more(&mut self, cx: &mut Cx, ifid: IfId) {
-        let routes = self.ip.v6.tunables.forwarding == Forwarding::Enabled;
-        if routes && self.ip.autoconf.adverts.has_spoken() {
+        if self.ip.autoconf.adverts.has_spoken(ifid) {
             self.advertise_router(cx, ifid, 0);
         }
+        self.ip.autoconf.adverts.forget(ifid);
+        self.ip.note_deadlines();
     }
 
     fn tell_router(&mut self, ifid: IfId, config: Option<RouterConfig>) {

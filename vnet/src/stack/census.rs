@@ -160,6 +160,9 @@ impl Stack {
     }
 
     pub(crate) fn uninit_ip(&mut self, cx: &mut Cx) {
+        for ifid in self.ifs.ids() {
+            self.routes_no_more(cx, ifid);
+        }
         self.ip.teardown(cx.stats);
     }
 

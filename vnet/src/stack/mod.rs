@@ -315,7 +315,7 @@ impl Stack {
             IpAddr::V4(_) => self.forget_redirects_v4(),
             IpAddr::V6(addr) => {
                 self.ip.v6.groups.join(v6::solicited_node(addr), ifid);
-                self.ip.autoconf.adverts.soon();
+                self.ip.autoconf.adverts.soon(ifid);
                 self.ip.note_deadlines();
             }
         }
@@ -358,7 +358,7 @@ impl Stack {
             IpAddr::V6(addr) => {
                 self.ip.v6.groups.leave(v6::solicited_node(addr), ifid);
                 self.says_less(ifid, said);
-                self.ip.autoconf.adverts.soon();
+                self.ip.autoconf.adverts.soon(ifid);
                 self.ip.note_deadlines();
             }
         }

@@ -460,8 +460,7 @@ impl Autoconf {
     pub(crate) fn remove_interface(&mut self, ifid: IfId) {
         self.forget_link(ifid);
         self.adverts.told.remove(&ifid);
-        self.adverts.ended.remove(&ifid);
-        self.adverts.farewells.retain(|(on, ..)| *on != ifid);
+        self.adverts.forget(ifid);
         // These have gone with it.
         self.installed.retain(|_, (on, _)| *on != ifid);
         self.assigned.retain(|(on, _)| *on != ifid);

@@ -362,7 +362,7 @@ fn what_cannot_be_is_refused_and_says_why() {
     assert_eq!(refused, Err(AdminError::LaggMember("eth0".into())));
     for to in ["lagg0", "lagg1", "bridge0"] {
         let error = join(to, "eth0");
-        let said = "interface \"eth0\" is a member of \"lagg0\" already";
+        let said = "interface \"eth0\" is already a member of \"lagg0\"";
         assert_eq!(error.to_string(), said);
     }
     for n in 1..32 {

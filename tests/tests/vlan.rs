@@ -237,7 +237,7 @@ fn what_cannot_be_is_refused_and_says_why() {
         Err(AdminError::BadVid(4095))
     );
     let said = AdminError::BadVid(4095).to_string();
-    assert_eq!(said, "a VID of 4095 is out of range (0 to 4094)");
+    assert_eq!(said, "VID 4095 is out of range: use 0 to 4094");
     let nowhere = b.v.vlan("eth9", "v", q(5));
     assert_eq!(nowhere, Err(AdminError::NotFound("eth9".into())));
     let loopback = b.v.vlan("lo0", "v", q(5)).unwrap_err();
@@ -247,7 +247,7 @@ fn what_cannot_be_is_refused_and_says_why() {
     );
     b.v.vlan("eth0", "v5", q(5)).unwrap();
     let taken = b.v.vlan("eth0", "v", q(5)).unwrap_err();
-    let expected = "interface \"eth0\" has a VLAN interface for VID 5 of 802.1Q already";
+    let expected = "interface \"eth0\" already has a VLAN interface for 802.1Q VID 5";
     assert_eq!(taken.to_string(), expected);
     let name = b.v.vlan("eth0", "v5", q(6));
     assert_eq!(name, Err(AdminError::Exists("v5".into())));

@@ -22,10 +22,41 @@ impl Topology {
     /// # Errors
     /// [`Invalid`] with what the library refuses.
     pub fn try_out(&self, plan: &Plan) -> Result<(), Invalid> {
+        self.try_tunables(plan)?;
         let tried = Network::build(&System::virtual_time(0), plan, &Options::default());
         match tried.and_then(|mut network| network.start_scripts(plan)) {
             Ok(()) => Ok(()),
             Err(error) => Err(self.blame(&error)),
+        }
+    }
+
+    /// Sets the tunables of all nodes, so that all those are told at once that are refused.
+    fn try_tunables(&self, plan: &Plan) -> Result<(), Invalid> {
+        let system = System::virtual_time(0);
+        let mut problems = Problems::new(&self.origin.source);
+        for planned in plan.vnets.iter().filter(|vnet| !vnet.sysctl.is_empty()) {
+            // A name that cannot be had is for the building of the network to refuse.
+            let Ok(vnet) = system.create(&planned.name) else {
+                continue;
+            };
+            for (name, value) in &planned.sysctl {
+                let refused = vnet
+                    .set_sysctl(name, value)
+                    .map_err(|source| RunError::Sysctl {
+                        node: planned.name.clone(),
+                        name: name.clone(),
+                        source,
+                    });
+                if let Err(error) = refused
+                    && let Some(place) = self.place_of(&error)
+                {
+                    problems.push(place, said(&error));
+                }
+            }
+        }
+        match problems.count() {
+            0 => Ok(()),
+            _ => Err(problems.located(&self.origin.file)),
         }
     }
 
@@ -42,12 +73,7 @@ impl Topology {
 
     /// Shows at its place what a run met.
     pub fn blame(&self, error: &RunError) -> Invalid {
-        let mut message = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            message = format!("{message}: {error}");
-            cause = error.source();
-        }
+        let message = said(error);
         let Some(place) = self.place_of(error) else {
             return Invalid::of_file(&self.origin.file, message);
         };
@@ -158,4 +184,15 @@ fn limits(config: &LinkConfig) -> bool {
 
 fn changes_limits(change: &Change) -> bool {
     matches!(change, Change::Rate(_) | Change::Delay(_))
+}
+
+/// An error with its causes.
+fn said(error: &RunError) -> String {
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        message = format!("{message}: {error}");
+        cause = error.source();
+    }
+    message
 }

@@ -252,6 +252,28 @@ fn what_the_library_refuses_is_shown_at_its_place() {
 }
 
 #[test]
+fn all_tunables_that_are_refused_are_told_at_once() {
+    let content = "[node.a]\nsysctl = { net.inet.ip.ttl = 0, net.inet.ip.tll = 5, net.inet.tcp.msl = 5000 }\n\
+        [node.b]\nsysctl = { net.inet.tcp.cc = 'vegas' }\n\
+        [[link]]\nends = ['a 192.0.2.1/24', 'b 192.0.2.2/24']\n";
+    for command in ["check", "run"] {
+        let output = vnet(content, &[command, "t.toml"]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = said(&output);
+        let places = ["t.toml:2:12: ", "t.toml:2:33: ", "t.toml:4:12: "];
+        let told = places.map(|place| said.matches(place).count());
+        match command {
+            "check" => assert_eq!(told, [1; 3], "{said}"),
+            _ => assert_eq!(told[0], 1, "{said}"),
+        }
+        assert!(
+            said.contains("net.inet.ip.ttl takes 1 to 255, not 0"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn an_interface_cannot_have_the_name_of_the_loopback_interface() {
     let content =
         "hosts = ['a', 'b']\nlink = [{ ends = ['a:lo0 10.0.0.1/24', 'b 10.0.0.2/24'] }]\n";

@@ -31,7 +31,7 @@ pub enum AdminError {
     #[error("no interface {0:?} in this vnet")]
     NotFound(String),
     /// An interface of that name exists already.
-    #[error("interface {0:?} exists already")]
+    #[error("interface {0:?} already exists")]
     Exists(String),
     /// A name is 1 to 15 letters, digits, `.`, `_` or `-`.
     #[error("{0:?} is not a valid interface name: use 1 to 15 letters, digits, '.', '_' and '-'")]
@@ -48,19 +48,19 @@ pub enum AdminError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The MTU is out of range.
-    #[error("an IP MTU of {0} bytes is out of range (68 to 65535)")]
+    #[error("an IP MTU of {0} bytes is out of range: use 68 to 65535")]
     BadMtu(u16),
     /// The MAC address is a group's, or zero.
     #[error("{0} is not a unicast MAC address")]
     BadMac(MacAddr),
     /// The gateway is of another family than the destination.
-    #[error("{0}: its address family is not the gateway's")]
+    #[error("the gateway of a route to {0} must be of the same address family")]
     FamilyNotSupported(IpNet),
     /// The address cannot be an interface's.
     #[error("{0} cannot be the address of an interface")]
     BadAddress(IpNet),
     /// The vnet has the address already.
-    #[error("address {0} is in use in this vnet")]
+    #[error("address {0} is already in use in this vnet")]
     AddressInUse(IpAddr),
     /// The interface does not have the address.
     #[error("address {0} is not on this interface")]
@@ -72,7 +72,7 @@ pub enum AdminError {
     #[error("gateway {0} is not on any of this vnet's links")]
     GatewayUnreachable(IpAddr),
     /// There is a route with this prefix and metric.
-    #[error("a route to {0} with this metric exists")]
+    #[error("a route to {0} with this metric already exists")]
     RouteExists(IpNet),
     /// There is no such route.
     #[error("no route to {0}")]
@@ -110,7 +110,7 @@ pub enum AdminError {
     #[error("interface {0:?} has addresses: move them to the bridge or lagg first")]
     HasAddresses(String),
     /// The interface is already a member of a bridge or a lagg.
-    #[error("interface {member:?} is a member of {bridge:?} already")]
+    #[error("interface {member:?} is already a member of {bridge:?}")]
     AlreadyMember {
         /// The interface.
         member: String,
@@ -118,7 +118,7 @@ pub enum AdminError {
         bridge: String,
     },
     /// The interface stands on the bridge: it is a VLAN interface on it, or a bridge with such a member.
-    #[error("interface {member:?} stands on {bridge:?}, and cannot be its member")]
+    #[error("interface {member:?} stands on {bridge:?} and cannot be a member of it")]
     StandsOnBridge {
         /// The interface.
         member: String,
@@ -134,7 +134,7 @@ pub enum AdminError {
         bridge: String,
     },
     /// A bridge with a spanning tree, or a lagg, has reached its maximum number of members.
-    #[error("it has at most {0} members")]
+    #[error("there can be at most {0} members")]
     TooManyMembers(usize),
     /// The address is the bridge's own or that of a member.
     #[error("{0} is an address of the bridge itself")]
@@ -144,10 +144,10 @@ pub enum AdminError {
     NoSuchStation(MacAddr),
 
     /// The VID is not valid for frames.
-    #[error("a VID of {0} is out of range (0 to {MAX_VID})")]
+    #[error("VID {0} is out of range: use 0 to {MAX_VID}")]
     BadVid(u16),
     /// The parent already has an interface for that VLAN.
-    #[error("interface {parent:?} has a VLAN interface for VID {vid} of {tpid} already")]
+    #[error("interface {parent:?} already has a VLAN interface for {tpid} VID {vid}")]
     VlanTaken {
         /// The parent.
         parent: String,
@@ -158,13 +158,13 @@ pub enum AdminError {
     },
     /// As many VLAN interfaces as may do so stand on each other already.
     #[error(
-        "interface {0:?} is VLAN in VLAN as deep as may be ({most})",
+        "no VLAN interface can stand on {0:?}: at most {most} can be stacked",
         most = VlanConfig::MAX_DEPTH
     )]
     TooDeep(String),
 
     /// The interface is borrowed: it can be returned to its home, and can be removed only there.
-    #[error("interface {name:?} is borrowed from vnet {home:?}, and can only be returned")]
+    #[error("interface {name:?} is borrowed from vnet {home:?}: it can only be returned")]
     Borrowed {
         /// The interface's name here.
         name: String,
@@ -172,25 +172,25 @@ pub enum AdminError {
         home: String,
     },
     /// The vnet that an interface was to move to is gone, or is being torn down.
-    #[error("the vnet that the interface was to move to is gone")]
+    #[error("the vnet to which the interface was to be moved is gone")]
     TargetGone,
     /// The interface is in that vnet already.
-    #[error("interface {0:?} is in that vnet already")]
+    #[error("interface {0:?} is already in that vnet")]
     SameVnet(String),
     /// Tenants and borrowers can lend interfaces to descendants of their vnet only.
     #[error("vnet {0:?} is not a descendant of this vnet")]
     NotDescendant(String),
     /// No interface of that name is lent.
-    #[error("this vnet has lent no interface {0:?}")]
+    #[error("this vnet has not lent an interface {0:?}")]
     NotLent(String),
     /// The interface is at home.
-    #[error("interface {0:?} is at home")]
+    #[error("interface {0:?} is not lent: it is in its own vnet")]
     AtHome(String),
     /// VLAN interfaces stand on it, and would be removed.
-    #[error("VLAN interfaces stand on interface {0:?}: remove them first")]
+    #[error("interface {0:?} has VLAN interfaces: remove them first")]
     HasVlans(String),
     /// It is a VLAN interface on a borrowed interface, and is removed when that one returns.
-    #[error("interface {0:?} stands on a borrowed interface, and cannot be lent")]
+    #[error("interface {0:?} stands on a borrowed interface and cannot be lent")]
     OnBorrowed(String),
     /// Another call is moving it at this moment.
     #[error("interface {0:?} is already being moved")]

@@ -307,6 +307,9 @@ fn an_address_of_ipv4_is_asked_for_before_it_is_used() -> Result {
         }
         let [tentative, duplicate] = unused(&host)?;
         assert_eq!(tentative == "192.0.2.1", heard.len() < 4);
+        let shown = host.inspect()?.to_string();
+        let is_marked = shown.contains("broadcast 192.0.2.255 tentative\n");
+        assert_eq!(is_marked, heard.len() < 4, "{shown}");
         assert_eq!(
             UdpSocket::bind_in(&host, "192.0.2.1:7").is_ok(),
             heard.len() >= 4

@@ -8,9 +8,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use history::{act, duration, edge_number, link, perform};
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use vnet::net::AddressPolicy;
 use vnet::record::{InitStep, Operation, Record};
 use vnet::{
     AdminState, BridgeConfig, BridgeMode, BridgeVlans, Forwarding, InitRecord, Inspection,
@@ -115,6 +116,17 @@ fn member_vlans() -> impl Strategy<Value = MemberVlans> {
             ingress_filter,
         },
     )
+}
+
+/// Any policy table, possible or not.
+fn policy() -> impl Strategy<Value = Vec<AddressPolicy>> {
+    let row = (any::<u128>(), 0..=128_u8, any::<u8>(), any::<u8>());
+    let row = row.prop_map(|(addr, len, precedence, label)| AddressPolicy {
+        prefix: Ipv6Net::new_assert(addr.into(), len),
+        precedence,
+        label,
+    });
+    prop::collection::vec(row, 0..5)
 }
 
 /// Any spanning tree, possible or not.
@@ -360,6 +372,10 @@ fn any_op() -> impl Strategy<Value = Operation> {
         })),
         forwarding.prop_map(|f| json!({"op": "set_forwarding", "forwarding": f})),
         (a(), b()).prop_map(|(a, b)| json!({"op": "set_sysctl", "name": a, "value": b})),
+        prop::option::of(policy()).prop_map(|table| match table {
+            Some(table) => json!({"op": "set_address_policy", "table": table}),
+            None => json!({"op": "set_address_policy"}),
+        }),
         (resource, limit)
             .prop_map(|(r, limit)| json!({"op": "set_limit", "resource": r, "limit": limit})),
         mask.prop_map(|mask| json!({"op": "set_privileges", "privileges": mask})),

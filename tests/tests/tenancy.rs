@@ -347,6 +347,9 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
         said(s.tenant.set_sysctl("net.inet.ip.ttl", 9))
     }),
     ("sysctls", Own, |s| said(s.tenant.sysctls(""))),
+    ("set_address_policy", No(Privilege::Tunables), |s| {
+        said(s.tenant.set_address_policy(None))
+    }),
     ("set_hosts", Own, |s| {
         said(s.tenant.set_hosts(Default::default()))
     }),

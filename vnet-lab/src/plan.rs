@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use vnet::link::Change;
+use vnet::net::AddressPolicy;
 use vnet::{BridgeConfig, ClassMaps, LinkConfig, MacAddr, MemberConfig, RouterConfig, VlanConfig};
 
 pub use trace::Unreachable;
@@ -70,6 +71,8 @@ pub struct PlannedVnet {
     pub lldp: bool,
     /// Its tunables and their values, by name.
     pub sysctl: Vec<(String, String)>,
+    /// The policy by which it selects addresses, if the file says so.
+    pub address_policy: Option<Vec<AddressPolicy>>,
     /// Its name servers, in the order in which they are asked.
     pub dns: Vec<IpAddr>,
     /// Its interfaces, in the order of the file.

@@ -40,6 +40,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use toml::Spanned;
+use vnet::net::AddressPolicy;
 use vnet::{ClassMaps, LinkConfig, MacAddr, RouteKind, RouterConfig, RstpConfig, VlanConfig};
 
 pub(crate) use attach::place_of as place_of_attach;
@@ -117,6 +118,8 @@ pub struct Node {
     pub switch: Switch,
     /// Its tunables, by name.
     pub sysctl: Vec<(Spanned<String>, String)>,
+    /// The policy by which it selects addresses, when the file says so.
+    pub address_policy: Option<Vec<AddressPolicy>>,
     /// Its name servers.
     pub dns: Vec<Spanned<IpAddr>>,
     /// Its static routes.

@@ -153,7 +153,8 @@ fn both_agree_about_switches_and_vlans() {
     let all_of_vids = ", vids = { pvid = 5, tagged = '6-9', untagged = '5', tags = 'ignore', ingress_filter = true }";
     let all_of_switch = ", tags = '802.1ad', snooping = { querier = '192.0.2.9', querier_v6 = 'fe80::9', query_interval = '1min', fast_leave = true, \
         unknown = false, max_groups = 5 }, fdb = { max_age = '5min', max_stations = 5, max_stations_per_vlan = 3, \
-        learning = 'independent' }, sysctl = { 'net.inet.ip.ttl' = 5, net.link.vlan.classes = '1' }, dns = ['192.0.2.53', '2001:db8::53']";
+        learning = 'independent' }, sysctl = { 'net.inet.ip.ttl' = 5, net.link.vlan.classes = '1' }, dns = ['192.0.2.53', '2001:db8::53'], \
+        address_policy = [{ prefix = '::/0', precedence = 0, label = 255 }, { prefix = '::ffff:0:0/96', precedence = 100, label = 4 }]";
     let all_of_vlan = ", vlan = { 5 = '198.51.100.1/32', s5 = ['198.51.100.2/32'], 6 = { interface = 'x', mac = '02:00:00:00:00:05', \
         ip_mtu = 1400, classes = { ingress = [{ pcp = 5, dei = true, dscp = 46 }], egress = [{ pcp = 1, dscp = 0 }] }, \
         addresses = ['198.51.100.3/32'], vlan.7 = '198.51.100.4/32' } }";
@@ -189,6 +190,22 @@ fn both_agree_about_switches_and_vlans() {
         with(", sysctl = 5", "", ""),
         with(", sysctl = { a = true }", "", ""),
         with(", dns = '192.0.2.53'", "", ""),
+        with(", address_policy = []", "", ""),
+        with(
+            ", address_policy = [{ prefix = '::/0', precedence = 256, label = 1 }]",
+            "",
+            "",
+        ),
+        with(
+            ", address_policy = [{ prefix = '::/0', precedence = 1 }]",
+            "",
+            "",
+        ),
+        with(
+            ", address_policy = [{ prefix = '0.0.0.0/0', precedence = 1, label = 1 }]",
+            "",
+            "",
+        ),
         with(", dns = ['192.0.2.53/24']", "", ""),
         with("", "", ", vlan = { x5 = '198.51.100.1/32' }"),
         with("", "", ", vlan = { 5 = { ip_mtu = 1400 } }"),

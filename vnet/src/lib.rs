@@ -206,6 +206,7 @@ pub mod net {
         SocketAddrV6,
     };
 
+    pub use crate::ip::v6::policy::AddressPolicy;
     pub use crate::socket::{
         DatagramError, Domain, EchoEvent, EchoSocket, IcmpObject, Incoming, Interest, Message,
         Protocol, RawSocket, Readiness, SendFlags, Socket, SocketOptions, TcpKeepalive,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use proptest::prelude::*;
 use vnet::link::{Codel, Discipline, Ecn, FqCodel, Jitter, Loss, Order, QueueConfig, Red, Reorder};
+use vnet::net::AddressPolicy;
 use vnet::sysctl;
 use vnet::{
     AdminState, BridgeConfig, BridgeVlans, Carrier, Forwarding, LaggConfig, LaggMode, LinkConfig,
@@ -41,6 +42,7 @@ pub(crate) enum Act {
     RouteAt(u8, u8, u8),
     Forward(bool),
     Ttl(u8),
+    Policy(u8),
     Router(u8, u8),
     Limit(u8),
     Privileges(u16),
@@ -100,6 +102,7 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
         2 => (host.clone(), host, 0..4_u8).prop_map(|(d, g, m)| Act::RouteAt(d, g, m)),
         1 => any::<bool>().prop_map(Act::Forward),
         1 => any::<u8>().prop_map(Act::Ttl),
+        1 => (0..4_u8).prop_map(Act::Policy),
         1 => (any::<u8>(), any::<u8>()).prop_map(|(a, n)| Act::Router(a, n)),
         1 => (4..20_u8).prop_map(Act::Limit),
         1 => any::<u16>().prop_map(Act::Privileges),
@@ -471,6 +474,18 @@ pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
             vnet.set_forwarding(forwarding).is_ok()
         }
         Act::Ttl(ttl) => vnet.set_sysctl("net.inet.ip.ttl", ttl).is_ok(),
+        Act::Policy(rows) => {
+            // None, one that is refused because it lacks `::/0`, and two that are not.
+            let prefixes = ["2001:db8::/32", "::/0", "fc00::/7"];
+            let row = |prefix: &&str| AddressPolicy {
+                prefix: prefix.parse().expect("a prefix"),
+                precedence: 40,
+                label: *rows,
+            };
+            let table = prefixes[..usize::from(*rows)].iter().map(row).collect();
+            let table = (*rows > 0).then_some(table);
+            vnet.set_address_policy(table).is_ok()
+        }
         Act::Limit(n) => {
             let resource = [Resource::Routes, Resource::Interfaces][usize::from(n % 2)];
             vnet.set_limit(resource, u64::from(*n)).is_ok()

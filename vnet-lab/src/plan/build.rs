@@ -48,6 +48,7 @@ impl Plan {
                 bridge: bridge(topology, node, aware.contains(node.name.get_ref().as_str())),
                 lldp: node.lldp.unwrap_or(topology.lldp),
                 sysctl: sysctl.collect(),
+                address_policy: node.address_policy.clone(),
                 dns: node.dns.iter().map(|ip| *ip.get_ref()).collect(),
                 interfaces: Vec::new(),
                 routes: routes.collect(),

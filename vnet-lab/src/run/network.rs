@@ -90,6 +90,10 @@ impl Network {
                         source,
                     })?;
             }
+            if let Some(table) = &planned.address_policy {
+                vnet.set_address_policy(Some(table.clone()))
+                    .expect("its owner is here, and the table was checked");
+            }
             if let Some(config) = &planned.bridge {
                 add_bridge(&vnet, planned, config)?;
                 keep_clear_of(&given, &vnet, &bridge_name(planned))?;

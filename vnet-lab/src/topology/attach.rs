@@ -147,6 +147,7 @@ impl AttachSpec {
             lldp: Some(false),
             switch: Switch::default(),
             sysctl: Vec::new(),
+            address_policy: None,
             dns: Vec::new(),
             routes: Vec::new(),
         }

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::Ipv6Net;
 use toml::Spanned;
 use toml::de::DeTable;
+use vnet::net::AddressPolicy;
 use vnet::{BridgeConfig, LinkConfig, RouteKind, RstpConfig, Tpid, VlanConfig};
 
 use super::end::{self, EndSpec, VlanSpec};
@@ -146,6 +148,7 @@ fn nodes(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Vec<Node> {
                     lldp: None,
                     switch: Switch::default(),
                     sysctl: Vec::new(),
+                    address_policy: None,
                     dns: Vec::new(),
                     routes: Vec::new(),
                 }),
@@ -195,6 +198,7 @@ fn node(
     if let Some(value) = table.value("sysctl") {
         tunables(&[], value, &mut sysctl, problems);
     }
+    let address_policy = address_policy(&mut table, problems);
     let mut dns = Vec::new();
     for text in table.strings("dns", problems) {
         let place = text.span();
@@ -218,9 +222,60 @@ fn node(
         lldp,
         switch,
         sysctl,
+        address_policy,
         dns,
         routes,
     })
+}
+
+/// `address_policy = [{ prefix = "::/0", precedence = 40, label = 1 }, ...]`
+fn address_policy(
+    table: &mut Table<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<Vec<AddressPolicy>> {
+    let before = problems.count();
+    let given = table.array("address_policy", problems);
+    let place = table.key_span("address_policy")?;
+    let rows = given.into_iter();
+    let rows: Vec<_> = rows.filter_map(|row| policy_row(row, problems)).collect();
+    // What a row has said of itself is not said again of the whole.
+    if problems.count() == before
+        && let Err(error) = AddressPolicy::validate(&rows)
+    {
+        problems.push(place, error.to_string());
+    }
+    Some(rows)
+}
+
+fn policy_row(value: Value<'_>, problems: &mut Problems<'_>) -> Option<AddressPolicy> {
+    let mut table = Table::of("each of `address_policy`", value, problems)?;
+    let prefix = table.read("prefix", policy_prefix, problems);
+    let number = |key, table: &mut Table<'_>, problems: &mut Problems<'_>| {
+        let number = table.integer(key, 0..=255, problems);
+        number.and_then(|n| u8::try_from(n.into_inner()).ok())
+    };
+    let precedence = number("precedence", &mut table, problems);
+    let label = number("label", &mut table, problems);
+    for (key, expected) in [
+        ("prefix", "a prefix such as 2001:db8::/32"),
+        ("precedence", "a number from 0 to 255"),
+        ("label", "a number from 0 to 255"),
+    ] {
+        if table.key_span(key).is_none() {
+            table.missing(key, expected, problems);
+        }
+    }
+    table.finish(problems);
+    Some(AddressPolicy {
+        prefix: prefix?.into_inner(),
+        precedence: precedence?,
+        label: label?,
+    })
+}
+
+fn policy_prefix(text: &str) -> Result<Ipv6Net, String> {
+    text.parse()
+        .map_err(|_| format!("expected a prefix such as 2001:db8::/32, found \"{text}\""))
 }
 
 /// The address of a name server.

@@ -141,7 +141,7 @@ fn unknown_key() {
     );
     only(
         "[node.a]\nkind = 'host'\n  ip = 1",
-        "3:3: unknown key `ip` in node `a`: expected one of kind, stp, stp_priority, lldp, snooping, tags, fdb, sysctl, dns, routes",
+        "3:3: unknown key `ip` in node `a`: expected one of kind, stp, stp_priority, lldp, snooping, tags, fdb, sysctl, address_policy, dns, routes",
     );
     only(
         &link("speed = '1Mbit'"),

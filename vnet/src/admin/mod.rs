@@ -2,14 +2,17 @@
 //!
 //! | part | what it is |
 //! |---|---|
+//! | `adverts` | what a router advertises on a link |
 //! | `bridges` | bridges, their members and their stations |
 //! | `captures` | starting, listing and stopping captures |
 //! | `inspect` | listing neighbours, sockets and links |
 //! | `interfaces` | making and changing interfaces and addresses |
 //! | `lagg` | laggs, which aggregate links |
 //! | `moves` | interfaces that are lent to other vnets, and returned |
+//! | `neighbours` | neighbours set by hand |
 //! | `netstat` | what the protocols have counted |
 //! | `pins` | what keeps an instance from being destroyed strictly |
+//! | `policy` | the policy by which addresses are selected |
 //! | `port` | [`Port`], the outside end of a port interface |
 //! | `record` | recorded configuration, and twins made from it |
 //! | `routes` | the routing table's administration |
@@ -28,6 +31,7 @@ pub(crate) mod moves;
 pub(crate) mod neighbours;
 pub(crate) mod netstat;
 pub(crate) mod pins;
+pub(crate) mod policy;
 pub(crate) mod port;
 pub mod record;
 pub(crate) mod routes;

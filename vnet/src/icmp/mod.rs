@@ -48,7 +48,13 @@ impl Icmp {
                 let about = v4::error::About::of(packet, Cast::Unicast)?;
                 v4::error::error(&mut self.limit, cx, &ip.v4.addrs, about, refusal)
             }
-            6 => v6::error::error(&mut self.limit, cx, &ip.v6.addrs, packet, refusal),
+            6 => v6::error::error(
+                &mut self.limit,
+                cx,
+                (&ip.v6.addrs, &ip.policy),
+                packet,
+                refusal,
+            ),
             _ => None,
         }
     }

@@ -62,6 +62,7 @@ enum Key {
     Station(Box<str>, MacAddr, Option<u16>),
     Forwarding,
     Sysctl(Box<str>),
+    AddressPolicy,
     Limit(Resource),
     Privileges,
     /// The removal of something that is not in the journal, because an init step made it.
@@ -84,6 +85,7 @@ impl Key {
             other @ (Key::Route(..)
             | Key::Forwarding
             | Key::Sysctl(_)
+            | Key::AddressPolicy
             | Key::Limit(_)
             | Key::Privileges) => other,
         }
@@ -92,7 +94,11 @@ impl Key {
     /// Where operations about it stand in a record.
     fn part(&self) -> Part {
         match self {
-            Key::Forwarding | Key::Sysctl(_) | Key::Limit(_) | Key::Privileges => Part::Whole,
+            Key::Forwarding
+            | Key::Sysctl(_)
+            | Key::AddressPolicy
+            | Key::Limit(_)
+            | Key::Privileges => Part::Whole,
             Key::Without(key) if matches!(**key, Key::Interface(_)) => Part::Removals,
             Key::Setting(_, SET_VLAN) => Part::Vlans,
             Key::Interface(_)
@@ -419,6 +425,7 @@ fn effect(op: &Op) -> Effect {
         }
         Op::Vnet(VnetOp::SetForwarding { .. }) => Makes(Key::Forwarding),
         Op::Vnet(VnetOp::SetSysctl { name, .. }) => Makes(Key::Sysctl(name.as_str().into())),
+        Op::Vnet(VnetOp::SetAddressPolicy { .. }) => Makes(Key::AddressPolicy),
         Op::Vnet(VnetOp::SetLimit { resource, .. }) => Makes(Key::Limit(*resource)),
         Op::Vnet(VnetOp::SetPrivileges { .. }) => Makes(Key::Privileges),
     }

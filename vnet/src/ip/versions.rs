@@ -23,6 +23,7 @@ use super::v4::link_local::LinkLocal;
 use super::v6::anycast::Anycast;
 use super::v6::autoconf::Autoconf;
 use super::v6::idents::Idents;
+use super::v6::policy::Policy;
 use super::{Refusal, reassembly, v4, v6};
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
@@ -48,6 +49,8 @@ pub(crate) struct Ip {
     pub dad: Dad,
     /// Addresses of IPv4 that interfaces have given themselves.
     pub link_local: LinkLocal,
+    /// By which addresses are selected.
+    pub policy: Policy,
     /// What is known of anycast addresses of IPv6.
     pub anycast: Anycast,
     /// What routers have said, and what follows.
@@ -192,6 +195,7 @@ impl Ip {
             autoconf: Autoconf::new(apart.u64()),
             dad: Dad::new(apart.u64()),
             link_local: LinkLocal::new(apart.u64()),
+            policy: Policy::default(),
             anycast: Anycast::new(apart.u64()),
             redirects: Obey::default(),
             redirects_v4: Obey::Nobody,
@@ -292,7 +296,8 @@ impl Ip {
     pub(crate) fn source_for_v6(&self, dst: Ipv6Addr, ifid: IfId) -> Option<Ipv6Addr> {
         let derived = |a: &LocalAddr<V6>| self.autoconf.derived(a.ifid, a.addr());
         let temporary = self.autoconf.temporary.config.preferred;
-        v6::select::source(&self.v6.addrs, derived, temporary, dst, ifid)
+        let (addrs, policy) = (&self.v6.addrs, &self.policy);
+        v6::select::source(addrs, policy, derived, temporary, dst, ifid)
     }
 
     /// The hop limit of packets for which nobody asks for another.
@@ -630,6 +635,7 @@ impl Ip {
             idents,
             dad,
             link_local,
+            policy,
             anycast,
             autoconf,
             redirects: _,
@@ -649,6 +655,7 @@ impl Ip {
         idents.reset();
         dad.reset();
         link_local.reset();
+        *policy = Policy::default();
         anycast.reset();
         autoconf.reset();
         redirected.clear();

@@ -250,7 +250,8 @@ impl Stack {
 
     /// Puts destinations in the order in which they are tried (RFC 6724 section 6).
     pub(crate) fn order_destinations(&mut self, all: &mut [IpAddr]) {
-        all.sort_by_cached_key(|dst| select::preference(*dst, self.source_to(*dst)));
+        let policy = self.ip.policy.clone();
+        all.sort_by_cached_key(|dst| select::preference(&policy, *dst, self.source_to(*dst)));
     }
 
     /// From where a connection to `dst` would come: `None` where there is no route, or no address to come from.

@@ -9,6 +9,7 @@ mod bridges;
 
 use super::{Inspection, InterfaceView, SocketKind};
 use crate::admin::lagg::LaggInfo;
+use crate::admin::record::InitStep;
 use crate::admin::routes::RouteInfo;
 use crate::instance::phase::PhaseName;
 use crate::instance::privilege::Privileges;
@@ -147,26 +148,23 @@ fn interface(view: &InterfaceView, width: usize, f: &mut String) -> fmt::Result 
         writeln!(f, "\tether {}", info.mac)?;
     }
     for net in &info.addresses {
-        let IpNet::V4(net) = net else {
-            write!(f, "\tinet6 {} prefixlen {}", net.addr(), net.prefix_len())?;
-            let is_in = |all: &[IpAddr]| all.contains(&net.addr());
-            writeln!(
-                f,
-                "{}",
-                match (is_in(&view.tentative), is_in(&view.duplicate)) {
-                    (true, _) => " tentative",
-                    (_, true) => " duplicated",
-                    _ => "",
-                }
-            )?;
-            continue;
+        let is_in = |all: &[IpAddr]| all.contains(&net.addr());
+        let state = match (is_in(&view.tentative), is_in(&view.duplicate)) {
+            (true, _) => " tentative",
+            (_, true) => " duplicated",
+            _ => "",
         };
-        let mask = u32::from(net.netmask());
-        write!(f, "\tinet {} netmask {mask:#010x}", net.addr())?;
-        match has_neighbours && net.prefix_len() < 31 {
-            true => writeln!(f, " broadcast {}", net.broadcast())?,
-            false => writeln!(f)?,
+        match net {
+            IpNet::V6(net) => write!(f, "\tinet6 {} prefixlen {}", net.addr(), net.prefix_len())?,
+            IpNet::V4(net) => {
+                let mask = u32::from(net.netmask());
+                write!(f, "\tinet {} netmask {mask:#010x}", net.addr())?;
+                if has_neighbours && net.prefix_len() < 31 {
+                    write!(f, " broadcast {}", net.broadcast())?;
+                }
+            }
         }
+        writeln!(f, "{state}")?;
     }
     for addr in &view.anycast {
         writeln!(f, "\tinet6 {addr} anycast")?;
@@ -414,8 +412,9 @@ fn sockets(seen: &Inspection, f: &mut String) -> fmt::Result {
                 words(&format!("{state:?}")),
             ),
             SocketKind::Udp => (if is_v6 { "udp6" } else { "udp4" }, String::new()),
-            SocketKind::Raw(proto) => ("ip4", format!("protocol {proto}")),
-            SocketKind::Echo(ident) => ("icm4", format!("identifier {ident}")),
+            // As FreeBSD names sockets of both families.
+            SocketKind::Raw(proto) => ("ip46", format!("protocol {proto}")),
+            SocketKind::Echo(ident) => ("icm46", format!("identifier {ident}")),
         };
         let (recv, send) = (socket.recv_queue.to_string(), socket.send_queue.to_string());
         let (local, peer) = (address(socket.local), address(socket.peer));
@@ -453,35 +452,73 @@ fn address(addr: Option<SocketAddr>) -> String {
 }
 
 fn numbers(seen: &Inspection, f: &mut String) -> fmt::Result {
-    writeln!(f, "\nCounters")?;
-    for (name, n) in seen.counters.iter().filter(|(_, n)| **n > 0) {
-        writeln!(f, "\t{name}: {n}")?;
+    writeln!(f)?;
+    let counters = seen.counters.iter().filter(|(_, n)| **n > 0);
+    let counters = counters.map(|(name, n)| format!("{name}: {n}"));
+    let denials = seen.denials.iter();
+    let denials = denials.map(|(privilege, n)| format!("denied for want of {privilege}: {n}"));
+    let locals = (seen.locals > 0).then(|| format!("vnet variables: {}", seen.locals));
+    section("Counters", counters.chain(denials).chain(locals), f)?;
+    let is_used = |u: &&Usage| u.high_water > 0 || u.refused > 0 || u.limit != Resource::UNLIMITED;
+    let usages = seen.usages.iter().filter(is_used);
+    section("Limits", usages.map(Usage::to_string), f)?;
+    let tunables = seen.tunables.iter();
+    section(
+        "Tunables",
+        tunables.map(|(name, value)| format!("{name}={value}")),
+        f,
+    )?;
+    let policy = seen.address_policy.iter().flatten();
+    section("Address policy", policy.map(ToString::to_string), f)
+}
+
+/// Lines under a title; nothing where there are none.
+fn section(title: &str, lines: impl Iterator<Item = String>, f: &mut String) -> fmt::Result {
+    let mut lines = lines.peekable();
+    if lines.peek().is_some() {
+        writeln!(f, "{title}")?;
     }
-    for (privilege, n) in &seen.denials {
-        writeln!(f, "\tdenied for want of {privilege}: {n}")?;
-    }
-    if seen.locals > 0 {
-        writeln!(f, "\tvnet variables: {}", seen.locals)?;
-    }
-    writeln!(f, "Limits")?;
-    let idle = |u: &&Usage| u.high_water > 0 || u.refused > 0 || u.limit != Resource::UNLIMITED;
-    for usage in seen.usages.iter().filter(idle) {
-        writeln!(f, "\t{usage}")?;
-    }
-    if !seen.tunables.is_empty() {
-        writeln!(f, "Tunables")?;
-    }
-    for (name, value) in &seen.tunables {
-        writeln!(f, "\t{name}={value}")?;
-    }
-    Ok(())
+    lines.try_for_each(|line| writeln!(f, "\t{line}"))
 }
 
 fn init(seen: &Inspection, f: &mut String) -> fmt::Result {
-    writeln!(f, "Init")?;
-    for step in &seen.init {
+    let step = |step: &InitStep| {
         let (stage, order) = (step.stage, step.order);
-        writeln!(f, "\t{:<12} {stage:?}/{order}", step.name)?;
+        format!("{:<12} {stage:?}/{order}", step.name)
+    };
+    section("Init", seen.init.iter().map(step), f)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ip::v6::policy::AddressPolicy;
+    use crate::{Resource, System};
+
+    #[test]
+    fn a_title_has_something_under_it() {
+        let system = System::manual(1);
+        let a = system.create("a").expect("a free name");
+        let lines = || -> Vec<String> {
+            let text = a.inspect().expect("alive").to_string();
+            text.lines().map(str::to_owned).collect()
+        };
+        for title in ["Counters", "Tunables", "Address policy"] {
+            assert!(!lines().contains(&title.to_owned()), "{title}");
+        }
+        a.set_sysctl("net.inet.ip.ttl", 5).expect("in range");
+        a.set_limit(Resource::Tasks, 3).expect("alive");
+        let row = AddressPolicy {
+            prefix: ipnet::Ipv6Net::default(),
+            precedence: 40,
+            label: 1,
+        };
+        a.set_address_policy(Some(vec![row])).expect("a table");
+        let text = lines().join("\n");
+        assert!(
+            text.contains("Tunables\n\tnet.inet.ip.ttl=5\nAddress policy\n\t::/0 40 1\nInit\n"),
+            "{text}"
+        );
+        a.set_address_policy(None).expect("alive");
+        assert!(!lines().join("\n").contains("Address policy"));
     }
-    Ok(())
 }

@@ -27,6 +27,7 @@ use crate::ip::dad::Phase;
 use crate::ip::fib::Origin;
 use crate::ip::state::Forwarding;
 use crate::ip::v6;
+use crate::ip::v6::policy::AddressPolicy;
 use crate::ip::v6::router::RouterConfig;
 use crate::link::{LinkConfig, LinkStats};
 use crate::neigh::state::StateName;
@@ -66,6 +67,9 @@ pub struct Inspection {
     pub at: Instant,
     /// Whether it is a host or a router.
     pub forwarding: Forwarding,
+    /// The policy by which addresses are selected, if it is not that of RFC 6724.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_policy: Option<Vec<AddressPolicy>>,
     /// Its interfaces, in the order of their creation.
     pub interfaces: Vec<InterfaceView>,
     /// Its routes, in the order of their prefixes.
@@ -173,6 +177,7 @@ impl Inspection {
             phase,
             at: _,
             forwarding,
+            address_policy,
             mut interfaces,
             mut routes,
             mut neighbours,
@@ -237,6 +242,7 @@ impl Inspection {
             phase,
             at: Instant::ZERO,
             forwarding,
+            address_policy,
             interfaces,
             routes,
             neighbours,
@@ -408,6 +414,7 @@ impl Vnet {
             phase: *inside.phase,
             at: cx.now,
             forwarding: stack.ip.v4.tunables.forwarding,
+            address_policy: stack.ip.policy.configured().map(<[_]>::to_vec),
             interfaces: interface_views(inside, cx.now, self.name()),
             routes: routes::list(stack),
             neighbours: super::neighbours(stack, cx.now),

@@ -577,6 +577,7 @@ impl Vnet {
         match op {
             VnetOp::SetForwarding { forwarding } => self.set_forwarding(*forwarding)?,
             VnetOp::SetSysctl { name, value } => self.set_sysctl(name, value)?,
+            VnetOp::SetAddressPolicy { table } => self.set_address_policy(table.clone())?,
             VnetOp::SetLimit { resource, limit } => {
                 self.owners_only("its limits")?;
                 self.limit_to(*resource, *limit)?;

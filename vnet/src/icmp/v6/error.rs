@@ -9,6 +9,7 @@ use crate::icmp::limit::Limit;
 use crate::icmp::message::Message;
 use crate::ip::addr::{self, Kind, LocalAddrs};
 use crate::ip::family::{Family, V6};
+use crate::ip::v6::policy::Policy;
 use crate::ip::v6::select;
 use crate::ip::{Outgoing, Refusal};
 use crate::packet::header::icmp6::{self, ICMP_LEN, Icmp6};
@@ -21,7 +22,7 @@ use crate::packet::{Cx, Packet, checksum};
 pub(crate) fn error(
     limit: &mut Limit,
     cx: &mut Cx<'_>,
-    addrs: &LocalAddrs<V6>,
+    (addrs, policy): (&LocalAddrs<V6>, &Policy),
     mut packet: Packet,
     refusal: Refusal,
 ) -> Option<Message> {
@@ -41,7 +42,7 @@ pub(crate) fn error(
     // RFC 4443 section 2.2: the address that the packet was for, or one of where it came in.
     let from = match addrs.contains(dst) {
         true => dst,
-        false => select::source(addrs, |_| None, Switch::Off, src, ifid)?,
+        false => select::source(addrs, policy, |_| None, Switch::Off, src, ifid)?,
     };
     // What is quoted should be what would have been seen on a wire.
     let _ = checksum::finish(&mut packet, 0);

@@ -6,6 +6,7 @@ use crate::ip::addr::LocalAddrs;
 use crate::ip::family::V6;
 use crate::ip::testing::{Surroundings, fixed6, interfaces, ip6, received6};
 use crate::ip::v6::output;
+use crate::ip::v6::policy::Policy;
 
 const OURS: &str = "2001:db8::1";
 const THEIRS: &str = "2001:db8::9";
@@ -37,7 +38,7 @@ impl Bench {
         error::error(
             &mut self.limit,
             &mut self.around.cx(),
-            &self.addrs,
+            (&self.addrs, &Policy::default()),
             packet,
             refusal,
         )

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::instance::privilege::Privileges;
 use crate::ip::fib::RouteKind;
 use crate::ip::state::Forwarding;
+use crate::ip::v6::policy::AddressPolicy;
 use crate::ip::v6::router::RouterConfig;
 use crate::link::LinkConfig;
 use crate::netif::AdminState;
@@ -347,6 +348,12 @@ operations! {
                 /// Its value, as [`Vnet::set_sysctl`](crate::Vnet::set_sysctl) takes it.
                 value: String,
             },
+            /// [`Vnet::set_address_policy`](crate::Vnet::set_address_policy).
+            SetAddressPolicy = "set_address_policy" {
+                /// Its rows, if they are others than those of RFC 6724.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                table: Option<Vec<AddressPolicy>>,
+            },
             /// [`OwnedVnet::set_limit`](crate::OwnedVnet::set_limit).
             SetLimit = "set_limit" {
                 /// What is limited.
@@ -552,6 +559,10 @@ impl fmt::Display for VnetOp {
         match self {
             VnetOp::SetForwarding { forwarding } => write!(f, " {forwarding:?}"),
             VnetOp::SetSysctl { name, value } => write!(f, " {name}={value}"),
+            VnetOp::SetAddressPolicy { table: None } => f.write_str(" of RFC 6724"),
+            VnetOp::SetAddressPolicy { table: Some(table) } => {
+                table.iter().try_for_each(|row| write!(f, " {row}"))
+            }
             VnetOp::SetLimit { resource, limit } => match *limit {
                 Resource::UNLIMITED => write!(f, " {resource} unlimited"),
                 limit => write!(f, " {resource} {limit}"),
@@ -717,6 +728,14 @@ forwarding = "enabled"
 op = "set_sysctl"
 name = "net.inet.ip.ttl"
 value = "32"
+
+[[ops]]
+op = "set_address_policy"
+
+[[ops.table]]
+prefix = "::/0"
+precedence = 40
+label = 1
 
 [[ops]]
 op = "set_limit"

@@ -10,6 +10,7 @@
 //! | [`adverts`] | when a router speaks |
 //! | [`anycast`] | addresses that others have as well |
 //! | [`names`] | the DNS servers and domains that routers name |
+//! | [`policy`] | the policy table of address selection |
 //! | [`router`] | what a router is told to say on a link |
 //! | [`select`] | from which address of ours a packet is sent |
 //!
@@ -24,6 +25,7 @@ pub(crate) mod idents;
 pub(crate) mod input;
 pub(crate) mod names;
 pub(crate) mod output;
+pub(crate) mod policy;
 pub(crate) mod router;
 pub(crate) mod select;
 pub(crate) mod temporary;

@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::policy::Policy;
 use crate::base::id::IfId;
 use crate::base::switch::Switch;
 use crate::ip::addr::{Kind, LocalAddr, LocalAddrs};
@@ -25,9 +26,10 @@ pub(crate) enum Derived {
 }
 
 /// The source of a packet to `dst` that leaves through `ifid`; `None` when there is none. Of addresses that are
-/// configured, `derived` says nothing. Whether temporary ones come before others, `temporary` says.
+/// configured, `derived` says nothing. Whether temporary ones come before others, `temporary` says. `policy` has the labels.
 pub(crate) fn source(
     addrs: &LocalAddrs<V6>,
+    policy: &Policy,
     derived: impl Fn(&LocalAddr<V6>) -> Option<Derived>,
     temporary: Switch,
     dst: Ipv6Addr,
@@ -42,7 +44,7 @@ pub(crate) fn source(
         Kind::LinkLocal => a.ifid == ifid,
         _ => true,
     };
-    let (to, label) = (scope(dst), label(dst));
+    let (to, label) = (scope(dst), policy.label(dst));
     // Of equals the first, so that the order of configuration decides.
     let best = addrs.iter().filter(usable).min_by_key(|a| {
         let from = scope(a.addr());
@@ -61,7 +63,7 @@ pub(crate) fn source(
             // Rule 5.
             a.ifid != ifid,
             // Rule 6.
-            self::label(a.addr()) != label,
+            policy.label(a.addr()) != label,
             // Rule 7.
             (derived == Some(Derived::Temporary)) != temporary.is_on(),
             // Rule 8.
@@ -87,11 +89,17 @@ pub(crate) struct Source {
 ///
 /// Rule 4 is about addresses at home and rule 7 about tunnels: a vnet has neither. Rule 9 compares only addresses of one
 /// family; those of IPv4 alone have their precedence (rule 6), so that it comes to no others.
-pub(crate) fn preference(dst: IpAddr, source: Option<Source>) -> impl Ord {
+pub(crate) fn preference(policy: &Policy, dst: IpAddr, source: Option<Source>) -> impl Ord + use<> {
     let to = mapped(dst);
     let Some(source) = source else {
         // Rule 1.
-        return (true, [true; 3], Reverse(precedence(to)), 0, Reverse(0));
+        return (
+            true,
+            [true; 3],
+            Reverse(policy.precedence(to)),
+            0,
+            Reverse(0),
+        );
     };
     let from = mapped(source.addr);
     let mapped_bits = match source.addr {
@@ -108,13 +116,13 @@ pub(crate) fn preference(dst: IpAddr, source: Option<Source>) -> impl Ord {
         // Rule 3.
         source.derived == Some(Derived::Deprecated),
         // Rule 5.
-        label(from) != label(to),
+        policy.label(from) != policy.label(to),
     ];
     (
         false,
         avoided,
         // Rule 6.
-        Reverse(precedence(to)),
+        Reverse(policy.precedence(to)),
         // Rule 8.
         scope(to),
         // Rule 9.
@@ -126,19 +134,6 @@ fn mapped(addr: IpAddr) -> Ipv6Addr {
     match addr {
         IpAddr::V4(addr) => addr.to_ipv6_mapped(),
         IpAddr::V6(addr) => addr,
-    }
-}
-
-/// The precedences of the default policy table (section 2.1).
-fn precedence(addr: Ipv6Addr) -> u8 {
-    match addr.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 1] => 50,
-        [0, 0, 0, 0, 0, 0xffff, ..] => 35,
-        [0x2002, ..] => 30,
-        [0x2001, 0, ..] => 5,
-        [0xfc00..=0xfdff, ..] => 3,
-        [0, 0, 0, 0, 0, 0, ..] | [0xfec0..=0xfeff, ..] | [0x3ffe, ..] => 1,
-        _ => 40,
     }
 }
 
@@ -165,25 +160,11 @@ fn common(source: Ipv6Addr, dst: Ipv6Addr) -> u8 {
     differ.leading_zeros() as u8
 }
 
-/// The labels of the default policy table (section 2.1): longer prefixes first.
-fn label(addr: Ipv6Addr) -> u8 {
-    match addr.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 1] => 0,
-        [0, 0, 0, 0, 0, 0xffff, ..] => 4,
-        [0, 0, 0, 0, 0, 0, ..] => 3,
-        [0x2001, 0, ..] => 5,
-        [0x2002, ..] => 2,
-        [0x3ffe, ..] => 12,
-        [first, ..] if first & 0xffc0 == 0xfec0 => 11,
-        [first, ..] if first & 0xfe00 == 0xfc00 => 13,
-        _ => 1,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ip::testing::interfaces;
+    use crate::ip::v6::policy::tests::with;
     use ipnet::{IpNet, Ipv4Net};
 
     fn chosen(dst: &str, addresses: &[(usize, &str)]) -> String {
@@ -205,7 +186,8 @@ mod tests {
             0xd5e3 | 0x22e8 => Some(Derived::Temporary),
             _ => None,
         };
-        let source = source(&addrs, derived, temporary, dst, ifids[0]);
+        let policy = Policy::default();
+        let source = source(&addrs, &policy, derived, temporary, dst, ifids[0]);
         source.map_or_else(|| "none".to_owned(), |source| source.to_string())
     }
 
@@ -285,6 +267,16 @@ mod tests {
 
     /// The destinations in the order in which they are tried, where these are our addresses, on one link.
     fn tried(destinations: &[&str], addresses: &[&str]) -> Vec<String> {
+        let all = tried_with(&Policy::default(), destinations, addresses);
+        all.into_iter().map(|(dst, _)| dst).collect()
+    }
+
+    /// The same with a policy, and with the source of each.
+    fn tried_with(
+        policy: &Policy,
+        destinations: &[&str],
+        addresses: &[&str],
+    ) -> Vec<(String, String)> {
         let [ifid, _] = interfaces();
         let mut addrs = LocalAddrs::<V6>::default();
         let mut v4: Vec<Ipv4Net> = Vec::new();
@@ -306,7 +298,7 @@ mod tests {
                 derived: None,
             }),
             IpAddr::V6(dst) => {
-                let addr = source(&addrs, derived, Switch::On, dst, ifid)?;
+                let addr = source(&addrs, policy, derived, Switch::On, dst, ifid)?;
                 let own = addrs.iter().find(|a| a.addr() == addr)?;
                 Some(Source {
                     addr: addr.into(),
@@ -319,8 +311,10 @@ mod tests {
             .iter()
             .map(|dst| dst.parse().expect("an address"));
         let mut all: Vec<IpAddr> = all.collect();
-        all.sort_by_cached_key(|dst| preference(*dst, source_of(*dst)));
-        all.iter().map(ToString::to_string).collect()
+        all.sort_by_cached_key(|dst| preference(policy, *dst, source_of(*dst)));
+        let from = |dst: &IpAddr| source_of(*dst).map(|source| source.addr.to_string());
+        let both = |dst: &IpAddr| (dst.to_string(), from(dst).unwrap_or_default());
+        all.iter().map(both).collect()
     }
 
     /// RFC 6724 section 10.2, but for the example about addresses at home; each in both orders.
@@ -382,6 +376,111 @@ mod tests {
         let near = ["10.0.0.254", "192.0.2.9", "10.0.0.2"];
         let expected = ["10.0.0.254", "10.0.0.2", "192.0.2.9"];
         assert_eq!(tried(&near, &["10.0.0.1/24"]), expected);
+    }
+
+    /// RFC 6724 sections 10.3 to 10.6, each in both orders: what configured tables change, and what they do not.
+    #[test]
+    fn the_examples_of_rfc_6724_for_policies() {
+        let v4_first = with(&[("::ffff:0:0/96", 100, 4)]);
+        let link_local = with(&[("fe80::/10", 33, 1)]);
+        let sites = with(&[("2001:db8:1aaa::/48", 43, 6), ("2001:db8:1bbb::/48", 43, 6)]);
+        let own_ula = with(&[("fd11:1111:1111::/48", 45, 14)]);
+        let default = Policy::default();
+        let site_a = &["2001:db8:1aaa::a/64", "2001:db8:70aa::a/64", "fe80::a/64"][..];
+        let ula = &["2001:db8:1::1/64", "fd11:1111:1111:1::1/64"][..];
+        let checks = [
+            (
+                &v4_first,
+                &["2001:db8::2/64", "fe80::1/64", "169.254.13.78/16"][..],
+                [
+                    ("2001:db8::1", "2001:db8::2"),
+                    ("198.51.100.121", "169.254.13.78"),
+                ],
+            ),
+            (
+                &v4_first,
+                &["fe80::1/64", "198.51.100.117/24"],
+                [
+                    ("198.51.100.121", "198.51.100.117"),
+                    ("2001:db8::1", "fe80::1"),
+                ],
+            ),
+            (
+                &v4_first,
+                &["2001:db8::2/64", "fe80::1/64", "10.1.2.4/24"],
+                [("10.1.2.3", "10.1.2.4"), ("2001:db8::1", "2001:db8::2")],
+            ),
+            (
+                &link_local,
+                &["2001:db8::2/64", "fe80::2/64"],
+                [("2001:db8::1", "2001:db8::2"), ("fe80::1", "fe80::2")],
+            ),
+            (
+                &link_local,
+                &["2001:db8::dead/64", "fe80::2/64"],
+                [("fe80::1", "fe80::2"), ("2001:db8::1", "2001:db8::dead")],
+            ),
+            // The site's own provider, and the expensive one that it shares with the other.
+            (
+                &default,
+                site_a,
+                [
+                    ("2001:db8:70bb::b", "2001:db8:70aa::a"),
+                    ("2001:db8:1bbb::b", "2001:db8:1aaa::a"),
+                ],
+            ),
+            (
+                &sites,
+                site_a,
+                [
+                    ("2001:db8:1bbb::b", "2001:db8:1aaa::a"),
+                    ("2001:db8:70bb::b", "2001:db8:70aa::a"),
+                ],
+            ),
+            (
+                &default,
+                site_a,
+                [
+                    ("2001:db8:1ccc::c", "2001:db8:1aaa::a"),
+                    ("2001:db8:6ccc::c", "2001:db8:70aa::a"),
+                ],
+            ),
+            (
+                &sites,
+                site_a,
+                [
+                    ("2001:db8:6ccc::c", "2001:db8:70aa::a"),
+                    ("2001:db8:1ccc::c", "2001:db8:70aa::a"),
+                ],
+            ),
+            (
+                &default,
+                ula,
+                [
+                    ("2001:db8:2::2", "2001:db8:1::1"),
+                    ("fd11:1111:1111:2::2", "fd11:1111:1111:1::1"),
+                ],
+            ),
+            (
+                &own_ula,
+                ula,
+                [
+                    ("fd11:1111:1111:2::2", "fd11:1111:1111:1::1"),
+                    ("2001:db8:2::2", "2001:db8:1::1"),
+                ],
+            ),
+        ];
+        for (policy, addresses, expected) in checks {
+            let [first, second] = expected.map(|(dst, _)| dst);
+            let expected = expected.map(|(dst, src)| (dst.to_owned(), src.to_owned()));
+            for given in [[first, second], [second, first]] {
+                assert_eq!(
+                    tried_with(policy, &given, addresses),
+                    expected,
+                    "{policy:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ struct Path {
     bits: u8,
     near: [&'static str; 2],
     far: [&'static str; 2],
+    another: &'static str,
     all: &'static str,
     family: &'static str,
 }
@@ -36,6 +37,7 @@ const PATHS: [Path; 2] = [
         bits: 24,
         near: ["198.18.1.1", "198.18.1.2"],
         far: ["198.18.2.1", "198.18.2.2"],
+        another: "198.18.2.3",
         all: "0.0.0.0/0",
         family: "-4",
     },
@@ -43,6 +45,7 @@ const PATHS: [Path; 2] = [
         bits: 64,
         near: ["2001:db8:1::1", "2001:db8:1::2"],
         far: ["2001:db8:2::1", "2001:db8:2::2"],
+        another: "2001:db8:2::3",
         all: "::/0",
         family: "-6",
     },
@@ -113,20 +116,29 @@ fn carry(mut from: impl Write + Send, mut to: impl Read, close: impl FnOnce() + 
 /// A counter of the kernel's: how often it has said of a packet that it does not fit.
 fn said_too_big(kernel: &NetNs, path: &Path) -> u64 {
     let v6 = path.family == "-6";
-    kernel.run(move || {
-        let read = |name| std::fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap();
-        if v6 {
-            let all = read("snmp6");
+    kernel.run(move || match v6 {
+        true => {
+            let all = std::fs::read_to_string("/proc/thread-self/net/snmp6").unwrap();
             let line = all.lines().find(|l| l.starts_with("Icmp6OutPktTooBigs "));
             let line = line.expect("the kernel counts them");
-            return line.split_whitespace().nth(1).unwrap().parse().unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
         }
-        let all = read("snmp");
-        let mut lines = all.lines().filter(|l| l.starts_with("Ip: "));
-        let mut fields = || lines.next().unwrap().split_whitespace();
-        let at = fields().position(|name| name == "FragFails").unwrap();
-        fields().nth(at).unwrap().parse().unwrap()
+        false => ipv4_counter("FragFails"),
     })
+}
+
+/// How many packets of IPv4 the kernel has cut. Those of IPv6 it never does.
+fn cut_by(kernel: &NetNs) -> u64 {
+    kernel.run(|| ipv4_counter("FragOKs"))
+}
+
+/// A counter of this thread's namespace.
+fn ipv4_counter(counter: &str) -> u64 {
+    let all = std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+    let mut lines = all.lines().filter(|l| l.starts_with("Ip: "));
+    let mut fields = || lines.next().unwrap().split_whitespace();
+    let at = fields().position(|name| name == counter).unwrap();
+    fields().nth(at).unwrap().parse().unwrap()
 }
 
 /// The kernel is the router, and its second link is the narrow one. Both vnets believe that theirs take 1500 bytes.
@@ -156,18 +168,42 @@ fn a_vnet_obeys_what_the_kernel_says_of_a_path() {
         transfer(1);
         let said = said_too_big(&kernel, &path);
         assert!(said > 0, "the kernel had nothing to say: {}", path.family);
-        if path.family == "-6" {
-            // What is remembered of the path is for the next connection as well, and for datagrams.
-            transfer(2);
-            let to = SocketAddr::new(ip(path.far[1]), PORT);
-            let receiver = vnet::net::UdpSocket::bind_in(&b, to).unwrap();
-            receiver.set_read_timeout(Some(PATIENCE)).unwrap();
-            let sender = vnet::net::UdpSocket::bind_in(&a, "[::]:0").unwrap();
-            sender.send_to(&[7; 20_000], to).unwrap();
-            let mut buf = vec![0; 30_000];
-            assert_eq!(receiver.recv(&mut buf).unwrap(), 20_000);
-            assert_eq!(said_too_big(&kernel, &path), said, "all fitted");
-        }
+        // What is remembered of the path is for the next connection as well, and for datagrams.
+        transfer(2);
+        let to = SocketAddr::new(ip(path.far[1]), PORT);
+        let receiver = vnet::net::UdpSocket::bind_in(&b, to).unwrap();
+        receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let sender = vnet::net::UdpSocket::bind_in(&a, any).unwrap();
+        sender.set_read_timeout(Some(PATIENCE)).unwrap();
+        sender.connect(to).unwrap();
+        assert_eq!(sender.path_mtu().unwrap(), u32::from(NARROW));
+        let cut = cut_by(&kernel);
+        sender.send(&[7; 20_000]).unwrap();
+        let mut buf = vec![0; 30_000];
+        assert_eq!(receiver.recv(&mut buf).unwrap(), 20_000);
+        // One that must not be cut fits exactly, or is not sent.
+        sender.set_dont_fragment(true).unwrap();
+        let fits = usize::from(NARROW) - if to.is_ipv4() { 28 } else { 48 };
+        assert!(sender.send(&vec![7; fits + 1]).is_err());
+        sender.send(&vec![7; fits]).unwrap();
+        assert_eq!(receiver.recv(&mut buf).unwrap(), fits);
+        assert_eq!(said_too_big(&kernel, &path), said, "all fitted");
+        assert_eq!(
+            cut_by(&kernel),
+            cut,
+            "what was cut was cut where it was made"
+        );
+        // To another address, datagrams alone find it out.
+        let another = SocketAddr::new(ip(path.another), PORT);
+        address(&b, "tap0", path.another, path.bits);
+        sender.connect(another).unwrap();
+        sender.send(&vec![7; fits + 1]).unwrap();
+        let error = sender.recv(&mut buf).unwrap_err();
+        let why = vnet::SocketError::of(&error);
+        assert_eq!(why, Some(vnet::SocketError::MessageTooLong), "{error}");
+        assert_eq!(sender.path_mtu().unwrap(), u32::from(NARROW));
+        assert_eq!(said_too_big(&kernel, &path), said + 1);
         drop(listener);
         let [near, far] = taps;
         near.detach();

@@ -4,7 +4,7 @@ mod in_ipv6;
 mod running;
 
 use in_ipv6::{in_both, in_ipv6};
-use running::{DRIVERS, at_once, example, imunes, options, passes};
+use running::{DRIVERS, at_once, example, imunes, options, passes, run};
 use vnet_lab::run::{CaptureSettings, Driver, Options};
 use vnet_lab::{Family, TRIANGLE};
 
@@ -137,4 +137,40 @@ fn the_smallest_link_of_a_path_is_found() {
         { ping = { from = 'a', to = 'b', count = 3, bytes = 4000 } },\n\
         { ping = { from = 'b', to = 'a', count = 3, bytes = 65507, max_loss = '0%' } }]";
     passes(text, &options(Driver::Virtual, 1));
+}
+
+/// A request that must not be fragmented does not get through a link that is too narrow, and it is said who says so.
+#[test]
+fn a_ping_that_must_not_be_fragmented_says_what_the_path_takes() {
+    let text = |job: &str| {
+        format!(
+            "routing = 'auto'\nhosts = ['a', 'b']\nrouters = ['r']\n\
+             [[link]]\nends = ['a 192.0.2.1/30', 'r 192.0.2.2/30']\n\
+             [[link]]\nends = [{{ node = 'r', address = '192.0.2.5/30', ip_mtu = 1400 }}, \
+             {{ node = 'b', address = '192.0.2.6/30', ip_mtu = 1400 }}]\n\
+             [[job]]\nping = {{ from = 'a', to = 'b', count = 1, {job} }}\n"
+        )
+        .replace('\'', "\"")
+    };
+    for family in [Family::V4, Family::V6] {
+        let of = |job: &str| match family {
+            Family::V4 => text(job),
+            Family::V6 => in_ipv6(&text(job)),
+        };
+        for driver in DRIVERS {
+            passes(
+                &of("bytes = 1300, dont_fragment = true"),
+                &options(driver, 1),
+            );
+        }
+        if family == Family::V4 {
+            passes(&of("bytes = 1400"), &options(Driver::Virtual, 1));
+        }
+        let long = of("bytes = 1400, dont_fragment = true");
+        let report = run(&long, &options(Driver::Virtual, 1));
+        assert!(!report.passed);
+        let reason = report.jobs[0].reason.as_deref().expect("it failed");
+        let said = "no answer in time: the path takes 1400 bytes, says r";
+        assert!(reason.starts_with(said), "{reason}");
+    }
 }

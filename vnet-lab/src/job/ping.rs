@@ -27,6 +27,8 @@ pub struct Ping {
     pub wait: Duration,
     /// Payload of each.
     pub bytes: u16,
+    /// Whether routers and the sender may not fragment them.
+    pub dont_fragment: bool,
     /// The largest part that may stay without answer, from 0 to 1; without it one answer is enough.
     pub max_loss: Option<f64>,
     /// The longest round trip that passes.
@@ -122,6 +124,7 @@ impl Ping {
         let interval = table.read("interval", units::duration, problems);
         let wait = table.read("wait", units::positive_duration, problems);
         let bytes = table.integer("bytes", 0..=65_507, problems);
+        let dont_fragment = table.boolean("dont_fragment", problems);
         let max_loss = table.read("max_loss", units::percentage, problems);
         let max_rtt = table.read("max_rtt", units::positive_duration, problems);
         Ping {
@@ -129,6 +132,7 @@ impl Ping {
             interval: interval.map_or(Duration::from_millis(200), Spanned::into_inner),
             wait: wait.map_or(Duration::from_secs(1), Spanned::into_inner),
             bytes: bytes.map_or(56, |n| n.into_inner() as u16),
+            dont_fragment: dont_fragment.unwrap_or(false),
             max_loss: max_loss.map(Spanned::into_inner),
             max_rtt: max_rtt.map(Spanned::into_inner),
         }
@@ -181,6 +185,7 @@ impl Kind for Ping {
 
     fn run(&self, site: &Site, measured: &Measured<Figures>) -> io::Result<Verdict> {
         let socket = EchoSocket::bind()?;
+        socket.set_dont_fragment(self.dont_fragment)?;
         let payload: Vec<u8> = (0..self.bytes).map(|n| n as u8).collect();
         let mut requests = Requests::new(self);
         let mut refused = None;
@@ -324,6 +329,18 @@ impl Requests {
             } => {
                 let said = format!("unreachable (code {code}), says {}", site.name_of(from));
                 (seq, Some(said))
+            }
+            EchoEvent::TooBig {
+                from,
+                seq,
+                path_mtu,
+                ..
+            } => {
+                let name = site.name_of(from);
+                (
+                    seq,
+                    Some(format!("the path takes {path_mtu} bytes, says {name}")),
+                )
             }
         };
         let fate = self.fates.get_mut(usize::from(seq).checked_sub(1)?)?;

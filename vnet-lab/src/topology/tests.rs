@@ -74,7 +74,7 @@ fn everything_that_can_be_said_is_read() {
         { node = 'a', interface = 'x', addresses = ['192.0.2.1/30', '192.0.2.9/32'], mac = '02:00:00:00:00:09', ip_mtu = 1400 },\n\
         { node = 'b', address = '192.0.2.2/30' }]\nloss = '1%'\nqueue = 7\nbackward = { loss = '0%' }\n\
         [[job]]\nname = 'p'\nstart = '1s'\ntimeout = '2s'\n\
-        ping = { from = 'b', to = 'a:x', count = 1, interval = '1ms', wait = '2ms', bytes = 3, max_loss = '50%' }\n\
+        ping = { from = 'b', to = 'a:x', count = 1, interval = '1ms', wait = '2ms', bytes = 3, dont_fragment = true, max_loss = '50%' }\n\
         [[job]]\ntraceroute = { from = 'a', to = '192.0.2.2', expect = ['b'], max_hops = 4, tries = 1, wait = '5ms' }\n\
         [[job]]\nthroughput = { from = 'a', to = 'b', seconds = 0.25, port = 5001, min_rate = '1kbit/s' }\n";
     let (t, plan) = Topology::parse("t.toml", source).expect("valid");
@@ -97,6 +97,7 @@ fn everything_that_can_be_said_is_read() {
         interval: Duration::from_millis(1),
         wait: Duration::from_millis(2),
         bytes: 3,
+        dont_fragment: true,
         max_loss: Some(0.5),
         max_rtt: None,
     });
@@ -153,7 +154,7 @@ fn unknown_key() {
     );
     only(
         &job("ping = { from = 'a', to = 'b', seconds = 5 }"),
-        "5:32: unknown key `seconds` in `ping`: expected one of from, to, family, count, interval, wait, bytes, max_loss, max_rtt",
+        "5:32: unknown key `seconds` in `ping`: expected one of from, to, family, count, interval, wait, bytes, dont_fragment, max_loss, max_rtt",
     );
     only(
         "hosts = ['a', 'b']\n[[link]]\nends = ['a 192.0.2.1/30', { node = 'b', address = '192.0.2.2/30', mtu = 5 }]",

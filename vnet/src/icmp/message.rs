@@ -75,6 +75,8 @@ pub(crate) struct Quoted {
     pub dst: IpAddr,
     /// What it carried.
     pub proto: IpProto,
+    /// How long it was, by its own account: its IP header and all behind it.
+    pub ip_len: u32,
     /// The first eight bytes after its IP header, which is all that is always there.
     pub transport: [u8; 8],
 }

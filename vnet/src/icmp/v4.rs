@@ -166,6 +166,7 @@ pub(super) fn quoted(packet: &mut Packet) -> Option<(Quoted, u16)> {
         src: header.src.into(),
         dst: header.dst.into(),
         proto: header.proto,
+        ip_len: header.total_len.into(),
         transport: bytes[header_len..].first_chunk().copied()?,
     };
     Some((quoted, header.total_len))

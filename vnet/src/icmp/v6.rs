@@ -259,6 +259,7 @@ pub(super) fn quoted(packet: &Packet) -> Option<Quoted> {
         src: header.src.into(),
         dst: header.dst.into(),
         proto,
+        ip_len: ipv6::MIN_LEN as u32 + u32::from(header.payload_len),
         transport,
     })
 }

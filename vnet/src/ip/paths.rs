@@ -1,7 +1,8 @@
 //! What paths take that are narrower than our own links (RFC 1191, RFC 8201).
 //!
-//! Only the source cuts IPv6 packets, and those of IPv4 that say so, so it has to know. TCP remembers for each connection
-//! what it was told; this is for all others, and for connections to come.
+//! Only the source cuts IPv6 packets, and those of IPv4 that say so are cut by nobody, so it has to know. TCP remembers for
+//! each connection what it was told; this is for all others, and for connections to come. Datagrams of both families that may
+//! be cut are cut here to what their path takes.
 //!
 //! Anybody can claim that a path is narrow. A claim is believed only about a destination to which a packet
 //! went that was long enough to be refused (RFC 8201 section 4, RFC 5927 section 7.2); whose packet it was
@@ -20,6 +21,8 @@ pub(crate) struct Paths<F: Family> {
     narrow: BTreeMap<F::Addr, Narrow<F>>,
     /// Where long packets went lately: a few in each bucket, the latest first.
     long: Vec<[F::Addr; BUCKET]>,
+    /// How long something is remembered.
+    pub lifetime: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +39,7 @@ impl<F: Family> Default for Paths<F> {
         Paths {
             narrow: BTreeMap::new(),
             long: Vec::new(),
+            lifetime: LIFETIME,
         }
     }
 }
@@ -61,7 +65,8 @@ impl<F: Family> Paths<F> {
         }
         self.narrow.remove(&dst);
         if self.narrow.len() >= MAX_PATHS_BY_ONE {
-            self.narrow.retain(|_, path| !path.is_over(now));
+            let lifetime = self.lifetime;
+            self.narrow.retain(|_, path| !path.is_over(now, lifetime));
             self.make_room(MAX_PATHS_BY_ONE, |path| path.by == by);
             self.make_room(MAX_PATHS, |_| true);
         }
@@ -80,11 +85,17 @@ impl<F: Family> Paths<F> {
         }
     }
 
+    /// True when nothing is known to be narrow.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.narrow.is_empty()
+    }
+
     /// What the path to `dst` takes, if that is known to be less than our link.
     #[inline]
     pub(crate) fn ip_mtu(&self, now: Instant, dst: F::Addr) -> Option<u32> {
         let path = self.narrow.get(&dst)?;
-        (!path.is_over(now)).then_some(path.ip_mtu)
+        (!path.is_over(now, self.lifetime)).then_some(path.ip_mtu)
     }
 
     /// The same for a packet that is longer than what every path takes. It is noted that it goes there.
@@ -125,8 +136,8 @@ impl Paths<V6> {
 }
 
 impl<F: Family> Narrow<F> {
-    fn is_over(&self, now: Instant) -> bool {
-        now.since(self.since) >= LIFETIME
+    fn is_over(&self, now: Instant, lifetime: Duration) -> bool {
+        now.since(self.since) >= lifetime
     }
 }
 

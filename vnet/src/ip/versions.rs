@@ -455,8 +455,14 @@ impl Ip {
         match (to.src, to.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 v4::output::prepend(&mut self.v4, src, dst, to, packet)
-                    .map(drop)
-                    .map_err(|_| PrependError::TooLong)
+                    .map_err(|_| PrependError::TooLong)?;
+                if to.proto == IpProto::TCP {
+                    return Ok(());
+                }
+                match self.narrower_v4(now, dst, packet.len()) {
+                    Some(mtu) if packet.len() > mtu as usize => Err(PrependError::Narrow(mtu)),
+                    _ => Ok(()),
+                }
             }
             (IpAddr::V6(src), IpAddr::V6(dst)) => self.prepend_v6(now, by, src, dst, to, packet),
             _ => Err(PrependError::Family),

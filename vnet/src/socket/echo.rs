@@ -36,7 +36,7 @@ pub use crate::transport::echo::EchoEvent;
 #[derive(Clone)]
 pub struct EchoSocket(Handle<EchoId>);
 
-shared_methods!(EchoSocket: nonblocking read_timeout ttl);
+shared_methods!(EchoSocket: nonblocking read_timeout ttl dont_fragment);
 
 impl EchoSocket {
     /// Creates a socket in the current vnet.

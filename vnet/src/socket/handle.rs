@@ -6,6 +6,7 @@
 //! that does not, and a future's poll. So the three cannot differ.
 
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -16,6 +17,7 @@ use crate::instance::site::{Site, here};
 use crate::instance::{Gone, Waited};
 use crate::packet::Cx;
 use crate::packet::cx::Extent;
+use crate::packet::header::Fragmentation;
 use crate::stack::Stack;
 use crate::stack::sockets::SocketId;
 use crate::tasks::pending::Deadlock;
@@ -228,6 +230,24 @@ impl<I: Copy + Into<SocketId>> Handle<I> {
         })
     }
 
+    pub(super) fn dont_fragment(&self) -> io::Result<bool> {
+        self.now(|s, _, id| Ok(*s.fragmentation(id.into())? == Fragmentation::Forbidden))
+    }
+
+    pub(super) fn set_dont_fragment(&self, dont_fragment: bool) -> io::Result<()> {
+        self.now(|s, _, id| {
+            *s.fragmentation(id.into())? = match dont_fragment {
+                true => Fragmentation::Forbidden,
+                false => Fragmentation::Allowed,
+            };
+            Ok(())
+        })
+    }
+
+    pub(super) fn path_mtu_to(&self, dst: IpAddr) -> io::Result<u32> {
+        self.now(|s, cx, id| s.path_mtu_from(cx.now, id.into(), dst.to_canonical()))
+    }
+
     pub(super) fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         match u8::try_from(ttl) {
             Ok(ttl) if ttl > 0 => self.now(|s, _, id| {
@@ -372,6 +392,40 @@ macro_rules! shared_methods {
             /// The vnet is gone.
             pub fn ttl(&self) -> std::io::Result<u32> {
                 self.0.ttl()
+            }
+        }
+        shared_methods!($kind: $($rest)*);
+    };
+    ($kind:ident: dont_fragment $($rest:tt)*) => {
+        impl $kind {
+            /// Sets whether the socket's packets must not be fragmented, neither by routers nor by this vnet
+            /// (`IP_DONTFRAG` and `IPV6_DONTFRAG`, RFC 3542 section 11.2; on Linux, `IP_MTU_DISCOVER` with
+            /// `IP_PMTUDISC_DO`). Those of IPv4 then carry the flag that says so. A packet that is longer than its path
+            /// is known to take is not sent: sending fails with
+            /// [`SocketError::MessageTooLong`](crate::SocketError::MessageTooLong). What routers say of longer ones
+            /// that were sent is remembered for the next.
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub fn set_dont_fragment(&self, dont_fragment: bool) -> std::io::Result<()> {
+                self.0.set_dont_fragment(dont_fragment)
+            }
+
+            /// Whether the socket's packets must not be fragmented. They may, unless something else is set.
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub fn dont_fragment(&self) -> std::io::Result<bool> {
+                self.0.dont_fragment()
+            }
+
+            /// The largest packet that the path to `dst` is known to take, in bytes, IP header included: the MTU of the
+            /// link by which it leaves, or less if a router has said so (RFC 1191, RFC 8201).
+            ///
+            /// # Errors
+            /// There is no route to `dst`; the vnet is gone.
+            pub fn path_mtu_to(&self, dst: std::net::IpAddr) -> std::io::Result<u32> {
+                self.0.path_mtu_to(dst)
             }
         }
         shared_methods!($kind: $($rest)*);

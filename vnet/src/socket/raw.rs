@@ -23,7 +23,7 @@ pub(crate) use crate::transport::raw::RawMeta;
 #[derive(Clone)]
 pub struct RawSocket(Handle<RawId>);
 
-shared_methods!(RawSocket: nonblocking read_timeout ttl);
+shared_methods!(RawSocket: nonblocking read_timeout ttl dont_fragment);
 
 impl RawSocket {
     /// Creates a socket for IP protocol `proto` in the current vnet.

@@ -42,7 +42,7 @@ use crate::transport::udp::{Broadcast, Leaving, UdpId};
 #[derive(Clone)]
 pub struct UdpSocket(pub(super) Handle<UdpId>, pub(super) Domain);
 
-shared_methods!(UdpSocket: nonblocking try_clone take_error read_timeout write_timeout ttl);
+shared_methods!(UdpSocket: nonblocking try_clone take_error read_timeout write_timeout ttl dont_fragment);
 
 impl UdpSocket {
     /// Creates a socket in the current vnet and binds it to the first address that can be bound; port 0 means any
@@ -230,6 +230,19 @@ impl UdpSocket {
             let peer = s.udp.sockets.get(id)?.own.peer();
             let peer = peer.map(|peer| self.1.outside(peer));
             peer.ok_or(SocketError::NotConnected)
+        })
+    }
+
+    /// The largest packet that the path to the peer is known to take, as [`UdpSocket::path_mtu_to`] (`IP_MTU`,
+    /// `IPV6_PATHMTU`).
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotConnected`]; there is no route to the peer; the vnet is gone.
+    pub fn path_mtu(&self) -> io::Result<u32> {
+        self.0.now(|s, cx, id| {
+            let peer = s.udp.sockets.get(id)?.own.peer();
+            let peer = peer.ok_or(SocketError::NotConnected)?;
+            s.path_mtu_from(cx.now, id.into(), peer.ip())
         })
     }
 

@@ -10,7 +10,7 @@ use crate::icmp;
 use crate::ip::Refusal;
 use crate::packet::Cx;
 use crate::packet::header::icmp_ext::{self, IcmpObject};
-use crate::packet::header::{IpProto, zone};
+use crate::packet::header::{Fragmentation, IpProto, zone};
 use crate::transport::datagram::Verdict as SocketVerdict;
 use crate::transport::echo::EchoEvent;
 use crate::transport::error::SocketError;
@@ -45,8 +45,8 @@ pub(super) fn hear(
 }
 
 /// A path is said to take no more than this. RFC 8201 section 4 and RFC 5927 section 7.2: only of
-/// a packet that can have been sent, and never more than is known already. TCP checks it by its sequence
-/// number. Other sockets are told of IPv4; not of IPv6, because what they send next is cut.
+/// a packet that can have been sent and was longer, and never more than is known already. TCP checks it by its sequence
+/// number. Of the other sockets those are told whose packets must not be cut.
 #[cold]
 fn narrow_path(s: &mut Stack, cx: &mut Cx, ip_mtu: u32, said: Said, quoted: &icmp::Quoted) -> bool {
     let known = s.path_to(cx.now, quoted.dst).map_or(0, |path| path.ip_mtu);
@@ -58,14 +58,15 @@ fn narrow_path(s: &mut Stack, cx: &mut Cx, ip_mtu: u32, said: Said, quoted: &icm
         }
         return believed;
     }
+    if quoted.ip_len <= ip_mtu {
+        return false;
+    }
     let believed = is_news && s.ip.has_sent_long(quoted.src, quoted.dst) && has_sender(s, quoted);
     if believed {
         s.ip.learn_path(cx.now, from, quoted.dst, ip_mtu);
     }
-    match quoted.dst {
-        IpAddr::V4(_) => tell(s, cx, said, quoted),
-        IpAddr::V6(_) => believed,
-    }
+    let told = tell(s, cx, said, quoted);
+    believed || told
 }
 
 /// True when there is somebody who can have sent this, other than TCP.
@@ -74,8 +75,8 @@ fn has_sender(s: &Stack, quoted: &icmp::Quoted) -> bool {
     s.raw.listens_to(quoted.proto.0)
         || match quoted.proto {
             IpProto::UDP => s.udp.is_bound(SocketAddr::new(quoted.src, src_port)),
-            IpProto::ICMPV6 => match quoted.echo() {
-                Some((ident, _)) => s.echo.is_open(ident),
+            IpProto::ICMP | IpProto::ICMPV6 => match quoted.echo() {
+                Some((ident, _)) => s.echo.fragmentation(ident).is_some(),
                 // What we answer is as long as what was asked.
                 None => quoted.is_echo_reply(),
             },
@@ -166,6 +167,17 @@ fn echo_error(
     };
     let from = zone::wire_ip(from);
     let event = match (refusal, icmp::unreachable_code(quoted.dst, refusal)) {
+        (Refusal::PacketTooBig { mtu: path_mtu }, _) => {
+            if s.echo.fragmentation(ident) != Some(Fragmentation::Forbidden) {
+                return false;
+            }
+            EchoEvent::TooBig {
+                from,
+                seq,
+                path_mtu,
+                extensions,
+            }
+        }
         (Refusal::HopLimit | Refusal::Reassembly, _) => EchoEvent::TimeExceeded {
             from,
             seq,

@@ -270,6 +270,7 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
         let to = Outgoing {
             hop_limit: Some(hops),
             traffic_class: out.tos,
+            fragmentation: out.fragmentation,
             ..Outgoing::new(src, dst, IpProto::UDP)
         };
         tx::output_by(s, cx, &to, packet, way)?;

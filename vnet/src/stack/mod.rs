@@ -19,6 +19,7 @@
 //! | [`census`] | everything a stack holds, counted |
 //! | `listening` | IGMP and MLD: what routers are told of groups |
 //! | `errors` | what an ICMP error means to the socket whose packet it quotes |
+//! | `paths` | packets of ours that must not be cut, and what their paths take |
 //! | `failure` | what is left of a stack that has panicked |
 
 mod aggregation;
@@ -36,6 +37,7 @@ mod link_local;
 mod listening;
 mod merging;
 mod options;
+mod paths;
 pub(crate) mod rx;
 pub(crate) mod sockets;
 pub(crate) mod tx;

@@ -14,7 +14,7 @@ use crate::ip::v6::select::{self, Source};
 use crate::ip::{Outgoing, Way};
 use crate::netif::Netif;
 use crate::netif::table::MAX_GSO;
-use crate::packet::header::{IpProto, zone};
+use crate::packet::header::{Fragmentation, IpProto, zone};
 use crate::packet::{Csum, Cx, Packet, Payload};
 use crate::transport::domain::Domain;
 use crate::transport::echo::EchoId;
@@ -131,6 +131,23 @@ impl Stack {
             SocketId::Raw(id) => Ok(&mut self.raw.sockets.get_mut(id)?.options.ttl),
             SocketId::Echo(id) => Ok(&mut self.echo.sockets.get_mut(id)?.options.ttl),
         }
+    }
+
+    /// Whether the packets of a socket may be cut, to be read or changed.
+    ///
+    /// # Errors
+    /// [`SocketError::InvalidInput`] for TCP, which makes its segments as long as the path takes; [`SocketError::Gone`].
+    pub(crate) fn fragmentation(
+        &mut self,
+        id: SocketId,
+    ) -> Result<&mut Fragmentation, SocketError> {
+        let options = match id {
+            SocketId::Udp(id) => &mut self.udp.sockets.get_mut(id)?.options,
+            SocketId::Raw(id) => &mut self.raw.sockets.get_mut(id)?.options,
+            SocketId::Echo(id) => &mut self.echo.sockets.get_mut(id)?.options,
+            SocketId::Tcp(_) | SocketId::Listener(_) => return Err(SocketError::InvalidInput),
+        };
+        Ok(&mut options.fragmentation)
     }
 
     /// The interface that a socket is bound to, to be read or changed.
@@ -259,6 +276,24 @@ impl Stack {
         let way = ways::way(self, dst).ok()?;
         let addr = self.ip.source_for(dst, &way)?;
         Some(self.ip.source(addr))
+    }
+
+    /// The largest packet to `dst` that the path of a socket is known to take, IP header included.
+    ///
+    /// # Errors
+    /// No route; [`SocketError::Gone`].
+    pub(crate) fn path_mtu_from(
+        &mut self,
+        now: Instant,
+        id: SocketId,
+        dst: IpAddr,
+    ) -> Result<u32, SocketError> {
+        let by = match id {
+            SocketId::Udp(id) => self.udp.sockets.get(id)?.own.interface,
+            _ => None,
+        };
+        let dst = self.on_a_link(dst);
+        Ok(self.path_by(now, dst, by)?.ip_mtu)
     }
 
     /// What a path to `dst` can carry, as far as this vnet knows.
@@ -440,6 +475,7 @@ impl Stack {
         let to = Outgoing {
             hop_limit: NonZero::new(out.ttl).map(NonZero::get),
             traffic_class: out.tos,
+            fragmentation: out.fragmentation,
             ..Outgoing::new(ways::source_for(self, dst)?, dst, proto)
         };
         tx::output(self, cx, &to, request)
@@ -461,6 +497,7 @@ impl Stack {
         let to = Outgoing {
             hop_limit: NonZero::new(out.ttl).map(NonZero::get),
             traffic_class: out.tos,
+            fragmentation: out.fragmentation,
             ..Outgoing::new(ways::source_for(self, dst)?, dst, IpProto(out.proto))
         };
         let mut packet = Packet::outgoing(out.payload);

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Stack, classes, errors, ways};
+use super::{Stack, classes, errors, paths, ways};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::icmp;
@@ -45,7 +45,7 @@ use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp::TCP_CSUM_OFFSET;
 use crate::packet::header::udp::{UDP_CHECKSUM_OFFSET, UDP_LEN};
 use crate::packet::header::zone;
-use crate::packet::header::{EtherHeader, EtherType, IpProto, UdpHeader};
+use crate::packet::header::{EtherHeader, EtherType, Fragmentation, IpProto, UdpHeader};
 use crate::packet::tag::{Priority, Tag, Tags};
 use crate::packet::{Csum, Cx, Gso, GsoKind, MacAddr, Packet, Payload};
 use crate::transport::error::SocketError;
@@ -133,37 +133,22 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
     if out.broadcast == Broadcast::Forbidden && s.ip.is_broadcast(dst) {
         return Err(SocketError::BroadcastForbidden);
     }
-    if out.by.is_some() {
-        return datagram_by(s, cx, out);
+    let src = match (out.src, out.by) {
+        (Some(src), _) => src,
+        (None, None) => ways::source_for(s, dst)?,
+        (None, Some(_)) => ways::source_by(s, dst, out.by)?,
+    };
+    let packet = udp_packet(out.payload, out.src_port, out.dst.port())?;
+    let to = Outgoing {
+        hop_limit: NonZero::new(out.ttl).map(NonZero::get),
+        traffic_class: out.tos,
+        fragmentation: out.fragmentation,
+        ..Outgoing::new(src, dst, IpProto::UDP)
+    };
+    match out.by {
+        None => output(s, cx, &to, packet),
+        Some(_) => output_bound(s, cx, &to, packet, out.by),
     }
-    let src = match out.src {
-        Some(src) => src,
-        None => ways::source_for(s, dst)?,
-    };
-    let packet = udp_packet(out.payload, out.src_port, out.dst.port())?;
-    let to = Outgoing {
-        hop_limit: NonZero::new(out.ttl).map(NonZero::get),
-        traffic_class: out.tos,
-        ..Outgoing::new(src, dst, IpProto::UDP)
-    };
-    output(s, cx, &to, packet)
-}
-
-/// Sends a UDP datagram by the interface that its socket names.
-#[cold]
-fn datagram_by(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(), SocketError> {
-    let dst = out.dst.ip();
-    let src = match out.src {
-        Some(src) => src,
-        None => ways::source_by(s, dst, out.by)?,
-    };
-    let packet = udp_packet(out.payload, out.src_port, out.dst.port())?;
-    let to = Outgoing {
-        hop_limit: NonZero::new(out.ttl).map(NonZero::get),
-        traffic_class: out.tos,
-        ..Outgoing::new(src, dst, IpProto::UDP)
-    };
-    output_bound(s, cx, &to, packet, out.by)
 }
 
 /// Sends a packet of ours by the interface that its socket is bound to.
@@ -245,6 +230,10 @@ pub(super) fn output_by(
         Origin::Host => ways::to_ourselves(way, to),
         Origin::Connected | Origin::Static | Origin::Advertised => way,
     };
+    // TCP is told of a segment that is too long, and makes it shorter.
+    if to.fragmentation == Fragmentation::Forbidden && to.proto != IpProto::TCP {
+        paths::whole(s, cx, to, &packet, &way)?;
+    }
     let (reason, error) = match s.ip.prepend(cx.now, Some(way.ifid), to, &mut packet) {
         Ok(()) => return postrouting(s, cx, to.dst, packet, way, WHOLE_PATH),
         Err(PrependError::Narrow(path_mtu)) => {

@@ -13,6 +13,7 @@ use super::error::SocketError;
 use crate::base::slab::Slab;
 use crate::base::stats::DropReason;
 use crate::packet::Out;
+use crate::packet::header::Fragmentation;
 
 /// What a queued item costs besides its bytes, so that a flood of empty datagrams is bounded.
 pub(crate) const ITEM_OVERHEAD: usize = 256;
@@ -45,6 +46,8 @@ pub(crate) struct Options {
     pub ttl: u8,
     /// Type of service of packets sent.
     pub tos: u8,
+    /// Whether packets sent may be cut, on their way or before.
+    pub fragmentation: Fragmentation,
     /// Receive buffer in bytes.
     pub recv_buffer: usize,
 }
@@ -136,6 +139,7 @@ impl<K: Key, S, T> Sockets<K, S, T> {
             options: Options {
                 ttl: 0,
                 tos: 0,
+                fragmentation: Fragmentation::Allowed,
                 recv_buffer: self.config.recv_buffer,
             },
             waiters: Waiters::default(),

@@ -13,6 +13,7 @@ use super::error::SocketError;
 use crate::base::map::Map;
 use crate::base::rng::Rng;
 use crate::base::time::Instant;
+use crate::packet::header::Fragmentation;
 use crate::packet::header::icmp_ext::IcmpObject;
 use crate::packet::{Cx, Out, Payload};
 
@@ -35,6 +36,8 @@ pub(crate) struct EchoOut {
     pub ttl: u8,
     /// Type of service.
     pub tos: u8,
+    /// Whether it may be cut.
+    pub fragmentation: Fragmentation,
     /// What the reply should bring back.
     pub payload: Payload,
 }
@@ -73,6 +76,18 @@ pub enum EchoEvent {
         /// What the router says beside that (RFC 4884).
         extensions: Vec<IcmpObject>,
     },
+    /// The request was longer than a link on its way takes, and must not be fragmented
+    /// ([`EchoSocket::set_dont_fragment`](crate::net::EchoSocket::set_dont_fragment)).
+    TooBig {
+        /// The router that reported it.
+        from: IpAddr,
+        /// The sequence number of the request.
+        seq: u16,
+        /// The largest packet that the link takes, in bytes, IP header included.
+        path_mtu: u32,
+        /// What the router says beside that (RFC 4884).
+        extensions: Vec<IcmpObject>,
+    },
 }
 
 impl EchoEvent {
@@ -81,7 +96,8 @@ impl EchoEvent {
         match self {
             EchoEvent::Reply { .. } => 0,
             EchoEvent::TimeExceeded { extensions, .. }
-            | EchoEvent::Unreachable { extensions, .. } => {
+            | EchoEvent::Unreachable { extensions, .. }
+            | EchoEvent::TooBig { extensions, .. } => {
                 let len = |object: &IcmpObject| match object {
                     IcmpObject::Label { .. } => 0,
                     IcmpObject::Other { data, .. } => data.len(),
@@ -156,13 +172,15 @@ impl Echo {
             seq,
             ttl: socket.options.ttl,
             tos: socket.options.tos,
+            fragmentation: socket.options.fragmentation,
             payload,
         })
     }
 
-    /// True when a socket has this identifier.
-    pub(crate) fn is_open(&self, ident: u16) -> bool {
-        self.by_ident.get(&ident).is_some()
+    /// Whether the requests with this identifier may be cut; `None` when no socket has it.
+    pub(crate) fn fragmentation(&self, ident: u16) -> Option<Fragmentation> {
+        let socket = self.sockets.get(*self.by_ident.get(&ident)?).ok()?;
+        Some(socket.options.fragmentation)
     }
 
     /// Takes what came back for a request with the identifier `ident`.

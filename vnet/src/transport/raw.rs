@@ -11,6 +11,7 @@ use super::datagram::{Config, Sockets, Verdict};
 use super::error::SocketError;
 use crate::base::map::Map;
 use crate::base::rng::Rng;
+use crate::packet::header::Fragmentation;
 use crate::packet::{Cx, Out, Payload};
 
 /// The largest packet after an IP header.
@@ -47,6 +48,8 @@ pub(crate) struct RawOut {
     pub ttl: u8,
     /// Type of service.
     pub tos: u8,
+    /// Whether it may be cut.
+    pub fragmentation: Fragmentation,
     /// What comes after the IP header.
     pub payload: Payload,
 }
@@ -119,6 +122,7 @@ impl Raw {
             proto: socket.own,
             ttl: socket.options.ttl,
             tos: socket.options.tos,
+            fragmentation: socket.options.fragmentation,
             payload,
         })
     }

@@ -22,6 +22,7 @@ use crate::base::id::IfId;
 use crate::base::map::Map;
 use crate::base::rng::Rng;
 use crate::base::switch::Switch;
+use crate::packet::header::Fragmentation;
 use crate::packet::header::icmp_ext::IcmpObject;
 use crate::packet::{Cx, Out, Payload};
 
@@ -146,6 +147,8 @@ pub(crate) struct DatagramOut {
     pub ttl: u8,
     /// Type of service.
     pub tos: u8,
+    /// Whether it may be cut.
+    pub fragmentation: Fragmentation,
     /// Whether the destination may be a broadcast address.
     pub broadcast: Broadcast,
     /// What is to become of it when it is for a group.
@@ -183,6 +186,7 @@ pub(crate) struct Udp {
 }
 
 type Ids = SmallVec<[UdpId; 2]>;
+type Datagrams = datagram::Socket<Socket, (Payload, Arrived)>;
 /// An address without IPv6's flow label and scope, which take no part in matching.
 type End = (IpAddr, u16);
 
@@ -356,6 +360,7 @@ impl Udp {
             payload,
             ttl: socket.options.ttl,
             tos: socket.options.tos,
+            fragmentation: socket.options.fragmentation,
             broadcast: socket.own.broadcast,
             multicast: socket.own.multicast,
             by: socket.own.interface,
@@ -364,27 +369,42 @@ impl Udp {
 
     /// An ICMP error came back for a datagram from `local` to `told.peer`. Connected sockets hear of
     /// it; others cannot tell which of their datagrams it was, as on BSD (RFC 1122 section
-    /// 4.1.3.3), unless they ask for all of it. Returns how many sockets were told.
+    /// 4.1.3.3), unless they ask for all of it. That a datagram is too long concerns sockets whose datagrams must not be
+    /// cut. Returns how many sockets were told.
     pub(crate) fn on_icmp_error(
         &mut self,
         out: &mut Out,
         local: SocketAddr,
         told: DatagramError,
     ) -> usize {
+        let is_too_long = told.error == SocketError::MessageTooLong;
+        let concerns = |socket: &Datagrams| {
+            !is_too_long || socket.options.fragmentation == Fragmentation::Forbidden
+        };
+        // Where we say it ourselves, the call that sent the datagram has returned it.
+        let is_returned = is_too_long && told.from == local.ip();
+        let mut count = 0;
         let connected = self.connected.get(&(end(local), end(told.peer)));
-        let mut count = connected.map_or(0, |ids| ids.len());
         for id in connected.into_iter().flatten() {
-            if let Ok(socket) = self.sockets.get_mut(*id) {
+            if let Ok(socket) = self.sockets.get_mut(*id)
+                && concerns(socket)
+            {
                 note_error(socket, &told);
-                socket.fail(out, told.error);
+                if !is_returned {
+                    socket.fail(out, told.error);
+                }
+                count += 1;
             }
         }
         for id in self.open.get(&local.port()).into_iter().flatten() {
             if let Ok(socket) = self.sockets.get_mut(*id)
                 && socket.own.hears(local.ip())
+                && concerns(socket)
                 && note_error(socket, &told)
             {
-                socket.fail(out, told.error);
+                if !is_returned {
+                    socket.fail(out, told.error);
+                }
                 count += 1;
             }
         }
@@ -571,10 +591,7 @@ impl Socket {
 }
 
 /// Queues an error at a socket that asked for them; false at another.
-fn note_error(
-    socket: &mut datagram::Socket<Socket, (Payload, Arrived)>,
-    told: &DatagramError,
-) -> bool {
+fn note_error(socket: &mut Datagrams, told: &DatagramError) -> bool {
     let Some(errors) = &mut socket.own.errors else {
         return false;
     };

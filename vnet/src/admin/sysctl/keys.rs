@@ -123,6 +123,12 @@ keys! {
         1..=65536, "datagrams", OWNER,
         |s| s.ip.fragment_limits().max_datagrams as u64,
         |s, v| s.ip.limit_fragments(|limits| limits.max_datagrams = v as usize);
+    /// How long it is remembered, in both IP versions, that a path takes less than its first link, before larger
+    /// packets are tried again (RFC 1191 section 6.3, RFC 8201 section 4).
+    IP_PATH_MTU_EXPIRE: Duration = "net.inet.ip.path_mtu_expire",
+        300000..=86400000, "ms", TUNABLES,
+        |s| s.ip.path_lifetime(),
+        |s, v| s.ip.set_path_lifetime(v);
     /// As a router, redirect hosts to a better first hop (RFC 1812).
     IP_REDIRECT: Redirects = "net.inet.ip.redirect",
         0..=1, "", Access::Tenant(Privilege::Forwarding),

@@ -245,6 +245,7 @@ mod tests {
                     src: ip("10.0.0.9").into(),
                     dst: ip("10.0.0.1").into(),
                     proto: IpProto::UDP,
+                    ip_len: original.total_len.into(),
                     transport: [0, 1, 2, 3, 4, 5, 6, 7],
                 };
                 assert_eq!(quoted, expected);

@@ -1,9 +1,9 @@
 //! What paths take, of either version.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::Ip;
-use crate::base::time::Instant;
+use crate::base::time::{Duration, Instant};
 
 /// What is remembered of a path of IPv4 at least: to go below what every host takes in, in fragments if need be, is in
 /// nobody's interest but an attacker's, and routers may cut packets that are no longer (RFC 791 section 3.1).
@@ -27,6 +27,35 @@ impl Ip {
             IpAddr::V6(dst) => self.paths.has_sent(dst),
         };
         was_there && self.contains(src)
+    }
+
+    /// Notes that a packet of ours leaves for `dst` that must not be cut.
+    pub(crate) fn sends_whole(&mut self, now: Instant, dst: IpAddr, ip_len: u32) {
+        match dst {
+            // What is said of one that every host takes in is not believed.
+            IpAddr::V4(dst) if ip_len > MIN_MTU_V4 => drop(self.paths_v4.send(now, dst)),
+            // Noted with its header, as those that are cut.
+            IpAddr::V4(_) | IpAddr::V6(_) => {}
+        }
+    }
+
+    /// What the path of IPv4 to `dst` takes, if a packet of ours of this length may be longer.
+    pub(super) fn narrower_v4(&self, now: Instant, dst: Ipv4Addr, ip_len: usize) -> Option<u32> {
+        match ip_len > MIN_MTU_V4 as usize && !self.paths_v4.is_empty() {
+            true => self.paths_v4.ip_mtu(now, dst),
+            false => None,
+        }
+    }
+
+    /// How long it is remembered that a path is narrow.
+    pub(crate) fn path_lifetime(&self) -> Duration {
+        self.paths.lifetime
+    }
+
+    /// Sets it, also for what is remembered now.
+    pub(crate) fn set_path_lifetime(&mut self, lifetime: Duration) {
+        self.paths_v4.lifetime = lifetime;
+        self.paths.lifetime = lifetime;
     }
 
     /// Notes what `by`, on the way, has said of the path to `dst`, which the caller believes.

@@ -131,6 +131,11 @@ struct Attach {
     /// The addresses of the vnet, such as 192.0.2.1/24.
     #[arg(required = true, value_name = "ADDRESS")]
     addresses: Vec<String>,
+    /// When the frames of a network card pass by AF_XDP instead of a packet socket [default: never; without a
+    /// value: always].
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always",
+        value_parser = ["never", "where-possible", "always"])]
+    xdp: Option<String>,
     #[command(flatten)]
     how: How,
 }
@@ -362,11 +367,16 @@ fn run(args: Run) -> anyhow::Result<ExitCode> {
 fn attach(args: Attach) -> anyhow::Result<ExitCode> {
     let text = |text: &str| toml::Value::from(text).to_string();
     let addresses: Vec<toml::Value> = args.addresses.into_iter().map(Into::into).collect();
+    let place = match args.xdp {
+        None => text(&args.place),
+        Some(_) if args.what != "nic" => anyhow::bail!("--xdp is for a network card (nic)"),
+        Some(xdp) => format!("{{ name = {}, xdp = {} }}", text(&args.place), text(&xdp)),
+    };
     let source = format!(
         "name = \"attach\"\nhosts = [\"host\"]\n[[attach]]\n{} = {}\n\
          to = {{ node = \"host\", addresses = {} }}\n",
         args.what,
-        text(&args.place),
+        place,
         toml::Value::from(addresses)
     );
     // Places in it are those of no file that the user has.

@@ -23,7 +23,7 @@
 //! |---|---|
 //! | [`tap`] | attaching a TAP, detaching it |
 //! | [`guest`] | the same for an emulator's socket; a listener for many of them |
-//! | `nic` | a network card of the host's, by a packet socket |
+//! | `nic` | a network card of the host's, by a packet socket or by AF_XDP |
 //! | `server` | server sockets, at a path or an address |
 //! | `report` | what was carried, and how it ended |
 //! | [`mod@probe`] | whether TAPs can be created here, and if not, why |
@@ -38,6 +38,7 @@
 //! | `socket` | frames in streams and datagrams |
 //! | `vhost` | frames in a guest's memory: vhost-user |
 //! | `packet` | packet sockets, and the ring that one has together with the kernel: with `unsafe` |
+//! | `xsk` | AF_XDP, and the program that has a card use it: with `unsafe` |
 //! | `sys` | requests to the kernel, waiting, namespaces: with `unsafe` |
 //!
 //! Unless [`TapConfig::offload`] says otherwise, TCP segments of up to 64 KiB pass uncut and checksums
@@ -64,11 +65,12 @@ mod sys;
 pub mod tap;
 mod tun;
 mod vhost;
+mod xsk;
 
 pub use config::{HostState, Layer, Lifetime, TapConfig};
 pub use guest::{Framing, Guest, GuestConfig, GuestCounts, GuestError, Guests};
 pub use netns::NetNs;
-pub use nic::{Nic, NicConfig, NicError};
+pub use nic::{Nic, NicConfig, NicError, Xdp};
 pub use probe::{Unavailable, probe};
 pub use report::{PumpEnd, PumpReport};
 pub use server::{SocketFile, SocketKind, serve};

@@ -39,6 +39,11 @@ pub(crate) trait Inward: Send {
     /// What to poll for reading.
     fn fd(&self) -> BorrowedFd<'_>;
 
+    /// Queues by which frames have come, if any have.
+    fn queues(&self) -> u32 {
+        1
+    }
+
     /// The next frame, if there is one. An error ends the pump; [`io::ErrorKind::UnexpectedEof`] says
     /// that the other side has closed.
     fn read(&mut self) -> io::Result<Option<Frame>>;
@@ -64,6 +69,11 @@ pub(crate) trait Outward: Send {
     /// Of so many bytes of frames that may wait, how many it holds itself. It is told before the first frame.
     fn keep(&mut self, _bytes: usize) -> usize {
         0
+    }
+
+    /// Queues that frames have gone to, if any have.
+    fn queues(&self) -> u32 {
+        1
     }
 
     /// Hands over a frame. An error ends the pump.

@@ -1,4 +1,6 @@
-//! A network card of the host's as a port of a vnet.
+//! A network card of the host's as a port of a vnet, by packet sockets or by AF_XDP (`xdp`).
+
+mod xdp;
 
 use std::fs::File;
 use std::io;
@@ -60,6 +62,23 @@ pub struct NicConfig {
     /// Bytes of frames, what it costs to hold them included, that wait for the card to take them.
     /// Initially 16 MiB. What finds no room is dropped and counted.
     pub queue_bytes: usize,
+    /// Whether frames pass by AF_XDP instead of packet sockets. Initially never.
+    pub xdp: Xdp,
+}
+
+/// Whether the frames of a card pass by AF_XDP: in memory that the card's queues and this process have together, and past
+/// the host, which does not get them. They are whole frames, with nothing left undone: what a card or a cable of the
+/// host's own leaves open arrives so. The document `docs/tap.md` says what to set for that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Xdp {
+    /// Packet sockets.
+    #[default]
+    Never,
+    /// AF_XDP where the kernel, the card and the process's rights allow it, and packet sockets elsewhere. Which of them
+    /// it is says [`Nic::is_by_xdp`], and why an event of `tracing`.
+    WherePossible,
+    /// AF_XDP, or [`NicError::Xdp`].
+    Always,
 }
 
 impl From<&str> for NicConfig {
@@ -69,6 +88,7 @@ impl From<&str> for NicConfig {
             netns: None,
             queues: NonZeroU16::MIN,
             queue_bytes: 16 << 20,
+            xdp: Xdp::Never,
         }
     }
 }
@@ -105,6 +125,15 @@ pub enum NicError {
         #[source]
         error: io::Error,
     },
+    /// AF_XDP was asked for, and something for it is missing.
+    #[error("the host's interface cannot be used by AF_XDP: {missing}: {error}")]
+    Xdp {
+        /// What it is, and how to provide it.
+        missing: String,
+        /// What the kernel said, or [`io::ErrorKind::InvalidInput`] for what it was not asked.
+        #[source]
+        error: io::Error,
+    },
     /// The kernel refused something else.
     #[error("cannot use the host's interface: {0}")]
     Host(#[source] io::Error),
@@ -114,6 +143,17 @@ pub enum NicError {
     /// The pump's thread or its event descriptor could not be created.
     #[error("cannot start the pump")]
     Pump(#[source] io::Error),
+}
+
+impl NicError {
+    /// What an error of the kernel's about an interface means.
+    fn of(name: &str, errno: Errno) -> NicError {
+        match errno {
+            Errno::PERM | Errno::ACCESS => NicError::NotPermitted(errno.into()),
+            Errno::NODEV | Errno::NXIO => NicError::NotEthernet(name.to_owned()),
+            errno => NicError::Host(errno.into()),
+        }
+    }
 }
 
 /// A network card of the host's that is a port of a vnet. Dropping it gives the card back.
@@ -133,6 +173,7 @@ pub enum NicError {
 pub struct Nic {
     pumps: Pumps,
     host_name: String,
+    is_by_xdp: bool,
 }
 
 impl Nic {
@@ -142,8 +183,8 @@ impl Nic {
     ///
     /// The card receives what is for others, too, for as long as it is attached. Nothing else of it
     /// changes, and the kernel undoes that however the process ends. It has to be up, by whoever
-    /// administers the host; while it is down, nothing is carried. The host sees what comes in as well:
-    /// so that it does not answer, it has no address there.
+    /// administers the host; while it is down, nothing is carried. The host sees what comes in as well, unless it is by
+    /// [`Xdp`]: so that it does not answer, it has no address there.
     ///
     /// The system has to run on [threads](vnet::System::threads).
     ///
@@ -155,27 +196,52 @@ impl Nic {
         config: impl Into<NicConfig>,
     ) -> Result<Nic, NicError> {
         let config = config.into();
-        let Card { ends, about } = Card::open(&config)?;
-        let plug = pump::plug(vnet, ifname, Some(about.mac), Offload::Full)?;
+        let taken = in_its_namespace(&config, Taken::here)?;
+        Nic::plug_in(vnet, ifname, config, taken)
+    }
+
+    /// Makes a card that has been taken a port.
+    fn plug_in(
+        vnet: &Vnet,
+        ifname: &str,
+        config: NicConfig,
+        taken: Taken,
+    ) -> Result<Nic, NicError> {
+        let Taken {
+            queues,
+            about,
+            is_by_xdp,
+        } = taken;
+        let offload = match is_by_xdp {
+            true => Offload::None,
+            false => Offload::Full,
+        };
+        let plug = pump::plug(vnet, ifname, Some(about.mac), offload)?;
         vnet.set_ip_mtu(ifname, about.ip_mtu)?;
-        let queues = ends.into_iter().map(End::halves).collect();
         let pumps = Pumps::start("vnet-nic", queues, plug, config.queue_bytes, Duration::ZERO)
             .map_err(NicError::Pump)?;
         tracing::debug!(
             vnet = vnet.name(),
             ifname,
             host = config.host_name,
+            is_by_xdp,
             "NIC attached"
         );
         Ok(Nic {
             pumps,
             host_name: config.host_name,
+            is_by_xdp,
         })
     }
 
     /// The name of the host's interface.
     pub fn host_name(&self) -> &str {
         &self.host_name
+    }
+
+    /// Whether frames pass by AF_XDP ([`NicConfig::xdp`]).
+    pub fn is_by_xdp(&self) -> bool {
+        self.is_by_xdp
     }
 
     /// True while frames are carried; false after the card or the vnet went away.
@@ -199,6 +265,60 @@ impl Nic {
     }
 }
 
+/// A card that has been taken in one of the two ways.
+struct Taken {
+    queues: Vec<Halves>,
+    about: About,
+    is_by_xdp: bool,
+}
+
+impl Taken {
+    /// In the network namespace of the calling thread.
+    fn here(config: &NicConfig) -> Result<Taken, NicError> {
+        if config.xdp != Xdp::Never {
+            match xdp::open(config, &xdp::MODES) {
+                Err(error) if config.xdp == Xdp::WherePossible => {
+                    let host = &config.host_name;
+                    tracing::info!(host, error = %error, "no AF_XDP: a packet socket is used");
+                }
+                taken => return taken,
+            }
+        }
+        let Card { ends, about } = Card::open_here(config)?;
+        Ok(Taken {
+            queues: ends.into_iter().map(End::halves).collect(),
+            about,
+            is_by_xdp: false,
+        })
+    }
+}
+
+/// Opens something in the network namespace of a configuration, or in that of the calling thread.
+fn in_its_namespace<T: Send + 'static>(
+    config: &NicConfig,
+    open: fn(&NicConfig) -> Result<T, NicError>,
+) -> Result<T, NicError> {
+    let Some(netns) = &config.netns else {
+        return open(config);
+    };
+    let failed = |error| NicError::NetNs {
+        netns: netns.clone(),
+        error,
+    };
+    let namespace = File::open(netns).map_err(failed)?;
+    let config = config.clone();
+    // A thread of its own: this one stays where it is.
+    let there = move || {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        Ok(open(&config))
+    };
+    let thread = Builder::new().name("vnet-nic-netns".into()).spawn(there);
+    let ended = thread.map_err(failed)?.join();
+    let opened: Result<_, Errno> =
+        ended.unwrap_or_else(|payload| std::panic::resume_unwind(payload));
+    opened.map_err(|errno| failed(errno.into()))?
+}
+
 /// An interface of the host's, by as many packet sockets as it is to have queues.
 struct Card {
     ends: Vec<End>,
@@ -213,6 +333,33 @@ struct About {
     ip_mtu: u16,
 }
 
+impl About {
+    /// Asks about an interface by a packet socket.
+    fn of(socket: &OwnedFd, name: &str) -> Result<About, NicError> {
+        let failed = |errno| NicError::of(name, errno);
+        let index = netdevice::name_to_index(socket, name).map_err(failed)?;
+        let mut request = InterfaceRequest::about(name);
+        ask::<{ sys::SIOCGIFHWADDR }>(socket, &mut request).map_err(failed)?;
+        let (kind, mac) = request.address();
+        if kind != ARPHRD_ETHER {
+            return Err(NicError::NotEthernet(name.to_owned()));
+        }
+        let mut request = InterfaceRequest::about(name);
+        ask::<{ sys::SIOCGIFMTU }>(socket, &mut request).map_err(failed)?;
+        Ok(About {
+            index,
+            mac: MacAddr(mac),
+            ip_mtu: u16::try_from(request.number()).unwrap_or(u16::MAX),
+        })
+    }
+}
+
+/// A packet socket that receives nothing before it is bound: it has no protocol.
+fn unbound() -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)
+}
+
 /// A packet socket, and the ring in which frames come in. Without a ring they come one at a time.
 struct End {
     socket: OwnedFd,
@@ -221,62 +368,19 @@ struct End {
 }
 
 impl Card {
-    /// Opens it in its network namespace or that of the calling thread.
-    fn open(config: &NicConfig) -> Result<Card, NicError> {
-        let Some(netns) = &config.netns else {
-            return Card::open_here(config);
-        };
-        let failed = |error| NicError::NetNs {
-            netns: netns.clone(),
-            error,
-        };
-        let namespace = File::open(netns).map_err(failed)?;
-        let config = config.clone();
-        // A thread of its own: this one stays where it is.
-        let there = move || {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-            Ok(Card::open_here(&config))
-        };
-        let thread = Builder::new().name("vnet-nic-netns".into()).spawn(there);
-        let ended = thread.map_err(failed)?.join();
-        let opened: Result<_, Errno> =
-            ended.unwrap_or_else(|payload| std::panic::resume_unwind(payload));
-        opened.map_err(|errno| failed(errno.into()))?
-    }
-
     fn open_here(config: &NicConfig) -> Result<Card, NicError> {
         let name = &config.host_name;
-        let failed = |errno: Errno| match errno {
-            Errno::PERM | Errno::ACCESS => NicError::NotPermitted(errno.into()),
-            Errno::NODEV | Errno::NXIO => NicError::NotEthernet(name.clone()),
-            errno => NicError::Host(errno.into()),
-        };
+        let failed = |errno| NicError::of(name, errno);
         let wanted = config.queues.get();
         let refused = |error| NicError::Queues { wanted, error };
         if usize::from(wanted) > MOST_QUEUES {
             return Err(refused(io::ErrorKind::InvalidInput.into()));
         }
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        // Without a protocol, nothing comes in before it is bound.
-        let open = || socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None);
-        let socket = open().map_err(failed)?;
-        let index = netdevice::name_to_index(&socket, name).map_err(failed)?;
-        let mut request = InterfaceRequest::about(name);
-        ask::<{ sys::SIOCGIFHWADDR }>(&socket, &mut request).map_err(failed)?;
-        let (kind, mac) = request.address();
-        if kind != ARPHRD_ETHER {
-            return Err(NicError::NotEthernet(name.clone()));
-        }
-        let mut request = InterfaceRequest::about(name);
-        ask::<{ sys::SIOCGIFMTU }>(&socket, &mut request).map_err(failed)?;
-        let about = About {
-            index,
-            mac: MacAddr(mac),
-            ip_mtu: u16::try_from(request.number()).unwrap_or(u16::MAX),
-        };
+        let socket = unbound().map_err(failed)?;
+        let about = About::of(&socket, name)?;
         let mut ends = vec![End::new(socket, about).map_err(failed)?];
         for _ in 1..wanted {
-            let end = open().and_then(|socket| End::new(socket, about));
+            let end = unbound().and_then(|socket| End::new(socket, about));
             ends.push(end.map_err(|errno| refused(errno.into()))?);
         }
         let sockets: Vec<_> = ends.iter().map(|end| &end.socket).collect();
@@ -285,7 +389,7 @@ impl Card {
             Step::Share => refused(errno.into()),
         })?;
         // Once is enough, for as long as any of them is there.
-        packet::receive_everything(&ends[0].socket, index).map_err(failed)?;
+        packet::receive_everything(&ends[0].socket, about.index).map_err(failed)?;
         Ok(Card { ends, about })
     }
 }

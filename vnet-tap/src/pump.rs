@@ -25,7 +25,7 @@ mod worker;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::Duration;
 
@@ -136,10 +136,19 @@ impl Pump {
             frames_out,
             refused,
             wakeups,
+            queues_in,
+            queues_out,
         } = &self.shared.counters;
+        let [frames_in, frames_out] = [frames_in, frames_out].map(|n| n.load(Ordering::Relaxed));
+        let of = |frames, queues: &AtomicU32| match frames {
+            0 => 0,
+            _ => queues.load(Ordering::Relaxed),
+        };
         PumpReport {
-            frames_in: frames_in.load(Ordering::Relaxed),
-            frames_out: frames_out.load(Ordering::Relaxed),
+            frames_in,
+            frames_out,
+            queues_in: of(frames_in, queues_in),
+            queues_out: of(frames_out, queues_out),
             drops: refused.load(Ordering::Relaxed),
             wakeups: wakeups.load(Ordering::Relaxed),
             end: None,

@@ -32,8 +32,13 @@ pub struct PumpReport {
     /// of memory. At the end, also those that were still in the queue. A frame for which the vnet's own queue
     /// has no room is counted there, not here.
     pub drops: u64,
-    /// How often the pump was woken. It does not increase while nothing is sent.
+    /// How often the pump was woken. It does not increase while nothing is sent, but for a card by AF_XDP, which is looked
+    /// at twice a second.
     pub wakeups: u64,
+    /// Queues by which frames came in so far: of a line that has several, those that are in use.
+    pub queues_in: u32,
+    /// Queues that frames went out to so far.
+    pub queues_out: u32,
     /// How the pump ended; `None` in a report from while it runs.
     pub end: Option<PumpEnd>,
 }
@@ -46,6 +51,8 @@ impl PumpReport {
             frames_out,
             drops,
             wakeups,
+            queues_in,
+            queues_out,
             end,
         } = other;
         if self.end.is_none() && matches!(end, Some(PumpEnd::Device(_))) {
@@ -55,6 +62,8 @@ impl PumpReport {
         self.frames_out += frames_out;
         self.drops += drops;
         self.wakeups += wakeups;
+        self.queues_in += queues_in;
+        self.queues_out += queues_out;
     }
 }
 

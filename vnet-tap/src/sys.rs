@@ -123,6 +123,55 @@ impl InterfaceRequest {
     }
 }
 
+/// `struct ethtool_value` of `linux/ethtool.h`: what is asked, and a number.
+#[repr(C)]
+struct EthtoolValue {
+    command: u32,
+    value: u32,
+}
+
+/// `struct ifreq` that points to one.
+#[repr(C)]
+struct EthtoolRequest<'a> {
+    name: [u8; 16],
+    about: &'a mut EthtoolValue,
+    rest: [u64; 2],
+}
+
+/// `ETHTOOL_GFLAGS`: what an interface does by itself.
+const FLAGS_OF: u32 = 0x25;
+/// `ETH_FLAG_RXVLAN`: VLAN tags are taken off what comes in.
+const TAKES_TAGS_OFF: u32 = 1 << 8;
+#[cfg(test)]
+pub(crate) const ETHTOOL_SFLAGS: u32 = 0x26;
+#[cfg(test)]
+pub(crate) const ETHTOOL_STXCSUM: u32 = 0x17;
+
+/// Asks an interface about something that has a number for an answer, or sets it.
+pub(crate) fn ethtool(
+    fd: impl AsFd,
+    name: &str,
+    command: u32,
+    value: u32,
+) -> rustix::io::Result<u32> {
+    const SIOCETHTOOL: Opcode = 0x8946;
+    let mut about = EthtoolValue { command, value };
+    let mut request = EthtoolRequest {
+        name: InterfaceRequest::about(name).name,
+        about: &mut about,
+        rest: [0; 2],
+    };
+    // SAFETY: the request reads a `struct ifreq`, which this is as long as, or longer than, and reads and writes what that
+    // points to: the callers' commands are those of a `struct ethtool_value`.
+    unsafe { ioctl(fd, Updater::<SIOCETHTOOL, _>::new(&mut request)) }?;
+    Ok(about.value)
+}
+
+/// Whether an interface takes VLAN tags off what comes in.
+pub(crate) fn takes_tags_off(fd: impl AsFd, name: &str) -> rustix::io::Result<bool> {
+    Ok(ethtool(fd, name, FLAGS_OF, 0)? & TAKES_TAGS_OFF != 0)
+}
+
 const fn is_among(request: Opcode, mut list: &[Opcode]) -> bool {
     while let [first, rest @ ..] = list {
         if *first == request {

@@ -53,6 +53,7 @@ pub(crate) fn line(socket: OwnedFd) -> io::Result<Halves> {
         device: Arc::clone(&device),
         buffers: Buffers::new(),
         turn: 0,
+        has_sent: [false; PAIRS],
         given_back: 0,
         was_idle: true,
         socket,
@@ -67,6 +68,8 @@ struct FromGuest {
     buffers: Buffers,
     /// The pair whose turn it is.
     turn: usize,
+    /// Of each pair, whether a frame came by it.
+    has_sent: [bool; PAIRS],
     /// Buffers given back since the guest was told.
     given_back: u32,
     /// Nothing was there at the last look: whoever has something since then kicks.
@@ -140,6 +143,7 @@ impl FromGuest {
                 }
                 _ => {}
             }
+            self.has_sent[turn] = true;
             self.turn = (turn + 1) % PAIRS;
             return Ok(Some(frame));
         }
@@ -167,6 +171,10 @@ impl Inward for FromGuest {
     fn look_again(&self) -> Option<Duration> {
         let is_fresh = self.device.is_fresh.load(Ordering::Relaxed);
         is_fresh.then_some(SECOND_LOOK)
+    }
+
+    fn queues(&self) -> u32 {
+        self.has_sent.iter().map(|has| u32::from(*has)).sum()
     }
 
     fn read(&mut self) -> io::Result<Option<Frame>> {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use alone::{in_a_process_of_its_own, is_inside, leaves_nothing, rounds};
 use vnet::{OwnedVnet, System, VlanConfig};
-use vnet_tap::{NetNs, Nic, NicConfig, NicError, PumpEnd};
+use vnet_tap::{NetNs, Nic, NicConfig, NicError, PumpEnd, Xdp};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 1);
 const VNET: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 2);
@@ -65,12 +65,29 @@ fn taken(host: &NetNs) -> (OwnedVnet, Nic) {
 
 /// What `ip` says of the card, but for what counts.
 fn state(host: &NetNs) -> String {
-    let show = || {
+    state_of(host, "nic")
+}
+
+fn state_of(host: &NetNs, card: &'static str) -> String {
+    let show = move || {
         Command::new("ip")
-            .args(["-d", "link", "show", "dev", "nic"])
+            .args(["-d", "link", "show", "dev", card])
             .output()
     };
     String::from_utf8(host.run(show).unwrap().stdout).unwrap()
+}
+
+/// Another card, which nothing is plugged into: it takes no tags off its frames, and can be had by AF_XDP as it is.
+fn add_plain_card(host: &NetNs) {
+    host.ip("tuntap add plain mode tap").unwrap();
+    host.ip("link set plain up").unwrap();
+}
+
+fn by_xdp() -> NicConfig {
+    NicConfig {
+        xdp: Xdp::Always,
+        ..NicConfig::from("plain")
+    }
 }
 
 fn is_promiscuous(host: &NetNs) -> bool {
@@ -134,15 +151,19 @@ fn cards_come_and_go_inside() {
         return;
     }
     let Some(host) = host() else { return };
+    add_plain_card(&host);
     let vnet = System::threads().create("router").unwrap();
     leaves_nothing(
         rounds(50),
-        || state(&host),
+        || (state(&host), state_of(&host, "plain")),
         |n| {
             let inside = (*vnet).clone();
-            let config = NicConfig {
-                queues: (1 + n as u16 % 2).try_into().unwrap(),
-                ..NicConfig::from("nic")
+            let config = match n % 3 {
+                2 => by_xdp(),
+                queues => NicConfig {
+                    queues: (1 + queues as u16).try_into().unwrap(),
+                    ..NicConfig::from("nic")
+                },
             };
             let nic = host.run(move || Nic::attach(&inside, "eth0", config));
             drop(nic.unwrap());
@@ -278,40 +299,47 @@ const KILLED: &str = "VNET_TEST_TAKES";
 #[test]
 fn a_process_that_is_killed_leaves_the_card_as_it_was() {
     let Some(host) = host() else { return };
-    let before = state(&host);
+    add_plain_card(&host);
     let me = std::env::current_exe().unwrap();
-    for _ in 0..3 {
+    for card in ["nic", "plain", "nic", "plain"] {
+        let before = state_of(&host, card);
         let me = me.clone();
         let mut child = host
             .run(move || {
                 Command::new(me)
                     .args(["--exact", "--ignored", "takes_the_card"])
-                    .env(KILLED, "1")
+                    .env(KILLED, card)
                     .stdout(Stdio::null())
                     .spawn()
             })
             .unwrap();
         let give_up = Instant::now() + PATIENCE;
-        while !is_promiscuous(&host) {
+        let is_taken = |state: String| {
+            state.contains("promiscuity 1") && (card == "nic" || state.contains("prog/xdp"))
+        };
+        while !is_taken(state_of(&host, card)) {
             assert!(Instant::now() < give_up, "it does not take the card");
             sleep(Duration::from_millis(5));
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(state(&host), before);
+        assert_eq!(state_of(&host, card), before);
     }
 }
 
 #[test]
 #[ignore = "for the test above"]
 fn takes_the_card() {
-    if std::env::var_os(KILLED).is_none() {
+    let Some(card) = std::env::var_os(KILLED) else {
         return;
-    }
+    };
     let vnet = System::threads().create("router").unwrap();
-    let config = NicConfig {
-        queues: 2.try_into().unwrap(),
-        ..NicConfig::from("nic")
+    let config = match card == "plain" {
+        true => by_xdp(),
+        false => NicConfig {
+            queues: 2.try_into().unwrap(),
+            ..NicConfig::from("nic")
+        },
     };
     let _nic = Nic::attach(&vnet, "eth0", config).unwrap();
     sleep(PATIENCE);

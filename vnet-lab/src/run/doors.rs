@@ -153,11 +153,16 @@ impl Switch {
     fn nic(&self, nic: &HostNic) -> Result<Open, AttachError> {
         let config = NicConfig {
             queues: nic.queues,
+            xdp: nic.xdp,
             ..NicConfig::from(nic.name.as_str())
         };
         let nic = Nic::attach(&self.vnet, "port0", config)?;
         self.join("port0")?;
-        let what = format!("nic {}", nic.host_name());
+        let how = match nic.is_by_xdp() {
+            true => " (AF_XDP)",
+            false => "",
+        };
+        let what = format!("nic {}{how}", nic.host_name());
         Ok(self.opened(what, Way::Nic(nic), None))
     }
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::DeValue;
 use vnet::LinkConfig;
+use vnet_tap::Xdp;
 
 use super::end::{self, EndSpec};
 use super::{Node, NodeKind, SpanningTree, Switch, link as parameters};
@@ -67,6 +68,8 @@ pub struct HostNic {
     pub name: String,
     /// How many sockets share what comes in.
     pub queues: NonZeroU16,
+    /// Whether they are of AF_XDP.
+    pub xdp: Xdp,
 }
 
 /// How emulators speak over their sockets.
@@ -266,11 +269,13 @@ fn nic(value: Value<'_>, problems: &mut Problems<'_>) -> Option<HostNic> {
         return Some(HostNic {
             name: checked(name, card_name, problems)?.into_inner(),
             queues: NonZeroU16::MIN,
+            xdp: Xdp::default(),
         });
     }
     let mut table = Table::of("`nic`", value, problems)?;
     let name = table.read("name", card_name, problems);
     let queues = queues(&mut table, problems);
+    let xdp = table.read("xdp", when_by_xdp, problems);
     if table.key_span("name").is_none() {
         table.missing("name", "the name of the host's interface", problems);
     }
@@ -278,7 +283,20 @@ fn nic(value: Value<'_>, problems: &mut Problems<'_>) -> Option<HostNic> {
     Some(HostNic {
         name: name?.into_inner(),
         queues,
+        xdp: xdp.map(Spanned::into_inner).unwrap_or_default(),
     })
+}
+
+/// When a card is used by AF_XDP.
+fn when_by_xdp(text: &str) -> Result<Xdp, String> {
+    match text {
+        "never" => Ok(Xdp::Never),
+        "where-possible" => Ok(Xdp::WherePossible),
+        "always" => Ok(Xdp::Always),
+        _ => Err(format!(
+            "expected \"never\", \"where-possible\" or \"always\", found \"{text}\""
+        )),
+    }
 }
 
 /// One, unless the file says otherwise. What is wrong there is a problem already.

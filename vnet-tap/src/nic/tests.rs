@@ -6,10 +6,10 @@ use std::time::Instant;
 use super::*;
 use crate::netns::NetNs;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A host with a cable: `wire` is the far end, and `nic` the card. Says aloud where there can be none.
-fn host() -> Option<NetNs> {
+pub(super) fn host() -> Option<NetNs> {
     let host = NetNs::new().and_then(|host| {
         host.run(|| {
             for which in ["all", "default"] {
@@ -31,26 +31,27 @@ fn host() -> Option<NetNs> {
 }
 
 fn opened(host: &NetNs, queues: u16) -> Card {
-    Card::open(&NicConfig {
+    let config = NicConfig {
         netns: Some(host.path()),
         queues: queues.try_into().unwrap(),
         ..NicConfig::from("nic")
-    })
-    .unwrap()
+    };
+    in_its_namespace(&config, Card::open_here).unwrap()
 }
 
 /// Who sends at the far end: its frames have a virtio-net header in front.
-fn far_end(host: &NetNs) -> OwnedFd {
-    let card = Card::open(&NicConfig {
+pub(super) fn far_end(host: &NetNs) -> OwnedFd {
+    let config = NicConfig {
         netns: Some(host.path()),
         ..NicConfig::from("wire")
-    });
+    };
+    let card = in_its_namespace(&config, Card::open_here);
     let end = card.unwrap().ends.pop().unwrap();
     end.socket
 }
 
 /// A datagram of a flow with a number, of so many bytes.
-fn frame(flow: u8, number: u32, len: usize) -> Vec<u8> {
+pub(super) fn frame(flow: u8, number: u32, len: usize) -> Vec<u8> {
     let mut frame = vec![0xff; 6];
     let total = (len as u16 - 14).to_be_bytes();
     frame.extend([
@@ -62,7 +63,7 @@ fn frame(flow: u8, number: u32, len: usize) -> Vec<u8> {
     frame
 }
 
-fn send(socket: &OwnedFd, frame: &[u8]) {
+pub(super) fn send(socket: &OwnedFd, frame: &[u8]) {
     let bytes = [&[0; PACKET_HEADER_LEN], frame].concat();
     assert_eq!(rustix::io::write(socket, &bytes), Ok(bytes.len()));
 }
@@ -225,7 +226,7 @@ fn more_queues_than_there_can_be_are_refused() {
         queues: 257.try_into().unwrap(),
         ..NicConfig::from("nic")
     };
-    let Err(refused) = Card::open(&config) else {
+    let Err(refused) = in_its_namespace(&config, Card::open_here) else {
         panic!("257 queues");
     };
     assert!(

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -83,6 +83,9 @@ pub(super) struct Counters {
     /// By either side.
     pub(super) refused: AtomicU64,
     pub(super) wakeups: AtomicU64,
+    /// By which frames came, and went, if any did.
+    pub(super) queues_in: AtomicU32,
+    pub(super) queues_out: AtomicU32,
 }
 
 impl Shared {
@@ -230,6 +233,9 @@ impl Way {
     fn flush(&mut self, counters: &Counters) -> io::Result<bool> {
         let flushed = self.to.flush();
         let lost = self.to.take_lost();
+        counters
+            .queues_out
+            .store(self.to.queues(), Ordering::Relaxed);
         counters.frames_out.fetch_sub(lost, Ordering::Relaxed);
         counters.refused.fetch_add(lost, Ordering::Relaxed);
         flushed

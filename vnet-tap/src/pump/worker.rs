@@ -261,6 +261,8 @@ impl Worker {
         if !self.batch.is_empty() {
             let frames = self.batch.len() as u64;
             counters.frames_in.fetch_add(frames, Ordering::Relaxed);
+            let queues = self.inward.queues();
+            counters.queues_in.store(queues, Ordering::Relaxed);
             let refused = self.port.send_all(self.batch.drain(..)) as u64;
             counters.refused.fetch_add(refused, Ordering::Relaxed);
         }

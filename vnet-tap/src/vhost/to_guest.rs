@@ -17,6 +17,8 @@ pub(super) struct ToGuest {
     given_back: u32,
     /// What waits for room, by the pair that it is for.
     waiting: [Waiting; PAIRS],
+    /// Of each pair, whether a frame went to it.
+    has_received: [bool; PAIRS],
     /// What waits in all of them.
     room: Room,
     /// Frames that were given up after they had been taken.
@@ -29,6 +31,7 @@ impl ToGuest {
             device,
             given_back: 0,
             waiting: Default::default(),
+            has_received: [false; PAIRS],
             room: Room::default(),
             lost: 0,
         }
@@ -45,6 +48,7 @@ impl ToGuest {
         };
         let put = ring.lock().put(header, packet)?;
         if put == Put::Yes {
+            self.has_received[pair] = true;
             self.device.is_fresh.store(true, Ordering::Relaxed);
             self.given_back += 1;
         }
@@ -80,6 +84,10 @@ impl Outward for ToGuest {
         // What the vnet has sent is here, or is on its way here.
         self.room = Room::of(bytes / 2);
         bytes / 2
+    }
+
+    fn queues(&self) -> u32 {
+        self.has_received.iter().map(|has| u32::from(*has)).sum()
     }
 
     fn write(&mut self, mut packet: Packet) -> io::Result<Written> {

@@ -34,11 +34,10 @@ use device::{Device, PAIRS, TOLD_AFTER};
 use ring::Taken;
 use to_guest::ToGuest;
 
-/// How long after nothing was there it is looked once more. What was observed: with guests of QEMU without KVM and with
-/// one processor, a kick or a call that was due did not come, and both sides waited until the rings were looked at again.
-/// Why is not known. It is suspected that they do not keep the order in which a driver writes one thing and then reads
-/// another, so that it does not kick for what it made available while it was being asked to, and misses that it was not
-/// called; by the second look, what it wrote can be seen.
+/// How long after nothing was there it is looked once more. QEMU before 8.1 leaves out the memory barriers of a guest that
+/// it emulates with one processor (its commit c914d46d0a64 ends that): what the guest's driver wrote, and what it read next,
+/// may then be seen here in the other order. It does not kick for what it made available while it was being asked to, or is
+/// not called for what it waits for, and both sides would wait for ever. By the second look, what it wrote can be seen.
 const SECOND_LOOK: Duration = Duration::from_millis(1);
 /// Events taken from the kernel at once: there may be more, and they come with the next look.
 const EVENTS: usize = 2 * PAIRS + 1;

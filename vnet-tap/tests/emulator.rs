@@ -243,9 +243,18 @@ impl Image {
         self.boot_with(name, script, number, netdev, &[])
     }
 
-    /// The same, with memory that is shared over a vhost-user socket, and two pairs of queues.
-    fn boot_sharing_memory(&self, name: &str, script: &str, number: u8, at: &Path) -> Running {
+    /// The same, with memory that is shared over a vhost-user socket, and with as many processors and pairs of queues: the
+    /// guest's driver uses no more pairs than it has processors.
+    fn boot_sharing_memory(
+        &self,
+        name: &str,
+        script: &str,
+        number: u8,
+        at: &Path,
+        pairs: u8,
+    ) -> Running {
         let chardev = format!("socket,id=c0,path={}", at.display());
+        let processors = pairs.to_string();
         let options = [
             "-object",
             "memory-backend-memfd,id=m0,size=512M,share=on",
@@ -256,14 +265,16 @@ impl Image {
             // Without KVM, QEMU 7.2 does not survive vhost-user with MSI-X.
             "-global",
             "virtio-net-pci.vectors=0",
-            // The guest's driver uses as many pairs of queues as it has processors.
             "-smp",
-            "2",
+            &processors,
             "-global",
-            "virtio-net-pci.mq=on",
+            match pairs {
+                1 => "virtio-net-pci.mq=off",
+                _ => "virtio-net-pci.mq=on",
+            },
         ];
-        let netdev = "vhost-user,id=n0,chardev=c0,queues=2";
-        self.boot_with(name, script, number, netdev, &options)
+        let netdev = format!("vhost-user,id=n0,chardev=c0,queues={pairs}");
+        self.boot_with(name, script, number, &netdev, &options)
     }
 
     /// The same, with more options.
@@ -491,7 +502,7 @@ fn a_guest_talks_through_its_memory() {
          done\n"
     );
     let (told, report) = talks(&vnet, || {
-        let mut running = image.boot_sharing_memory("vhost", &script, 1, &at);
+        let mut running = image.boot_sharing_memory("vhost", &script, 1, &at, 2);
         let socket = accept(&listener, &mut running);
         let guest = Guest::attach(&vnet, "guest0", socket, Framing::VhostUser).unwrap();
         (guest, running)
@@ -667,7 +678,7 @@ fn plug_memory(
 ) -> (Guest, Running) {
     let at = image.path(&format!("{name}.sock"));
     let listener = UnixListener::bind(&at).unwrap();
-    let mut running = image.boot_sharing_memory(name, script, number, &at);
+    let mut running = image.boot_sharing_memory(name, script, number, &at, 1);
     let socket = accept(&listener, &mut running);
     let guest = Guest::attach(vnet, name, socket, Framing::VhostUser).unwrap();
     vnet.add_member("br0", name).unwrap();

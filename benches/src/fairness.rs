@@ -26,8 +26,8 @@ pub struct Scene {
     pub jitter: Jitter,
     /// The congestion control of each transfer, and how much longer its way is, there and back.
     pub transfers: Vec<(&'static str, Duration)>,
-    /// Whether queues may mark packets instead of dropping them.
-    pub ecn: bool,
+    /// Tunables of all vnets.
+    pub set: &'static [(&'static str, &'static str)],
     /// How long is simulated.
     pub time: Duration,
 }
@@ -55,7 +55,7 @@ impl Scene {
             queue: QueueConfig::frames(330),
             jitter: Jitter::None,
             transfers,
-            ecn: false,
+            set: &[],
             time: Duration::from_secs(60),
         }
     }
@@ -92,8 +92,8 @@ impl Scene {
         };
         let delays: Vec<Duration> = self.transfers.iter().map(|(_, d)| *d).collect();
         let mut world = World::joined(seed, [data, link], &delays)?;
-        if self.ecn {
-            world.set("net.inet.tcp.ecn", "accurate")?;
+        for (name, value) in self.set {
+            world.set(name, value)?;
         }
         for (n, (control, _)) in self.transfers.iter().enumerate() {
             world.start(n, control)?;
@@ -118,6 +118,10 @@ impl Scene {
     }
 }
 
+/// Queues may mark packets instead of dropping them.
+const MARKED: &[(&str, &str)] = &[("net.inet.tcp.ecn", "accurate")];
+/// And marks count as losses do.
+const AS_LOSSES: &[(&str, &str)] = &[MARKED[0], ("net.inet.tcp.cc.abe", "0")];
 /// Bytes of a full segment.
 const SEGMENT: u64 = 1448;
 
@@ -160,11 +164,14 @@ pub fn scenes() -> Vec<Scene> {
             ..Scene::shared(name, two)
         });
     }
-    all.push(Scene {
-        queue: fq_codel(),
-        ecn: true,
-        ..Scene::shared("cubic, ECN, fq-codel", alike("cubic", 1))
-    });
+    for (name, set) in [("", MARKED), (", marks as losses", AS_LOSSES)] {
+        let name = format!("cubic, ECN, fq-codel{name}");
+        all.push(Scene {
+            queue: fq_codel(),
+            set,
+            ..Scene::shared(name, alike("cubic", 1))
+        });
+    }
     all.push(Scene {
         queue: QueueConfig::frames(1000),
         ..Scene::shared("bbr, 1000 frames", alike("bbr", 1))
@@ -172,7 +179,7 @@ pub fn scenes() -> Vec<Scene> {
     all.push(Scene {
         rtt: ms(4),
         queue: step(10),
-        ecn: true,
+        set: MARKED,
         ..Scene::shared("2 x dctcp, marks from 10 frames on", alike("dctcp", 2))
     });
     for (share, by) in [(0.0, 0), (0.01, 5), (0.3, 1)] {
@@ -300,7 +307,7 @@ mod tests {
     fn marks_keep_a_queue_short_and_the_link_busy() {
         let scene = Scene {
             queue: fq_codel(),
-            ecn: true,
+            set: MARKED,
             ..Scene::shared("marked", alike("cubic", 1))
         };
         // Its queue is as long as it may be: the marks alone keep it short.

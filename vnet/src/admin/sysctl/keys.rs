@@ -160,6 +160,12 @@ keys! {
         0..=last_name::<Congestion>(), "", TUNABLES,
         |s| s.tcp.config().congestion,
         |s, v| s.tcp.config_mut().congestion = v;
+    /// Marks of queues shrink the window of cubic to 85 % and that of reno to 80 % (RFC 8511), instead of as much as a
+    /// loss.
+    TCP_CC_ABE: Feature = "net.inet.tcp.cc.abe",
+        0..=1, "", TUNABLES,
+        |s| s.tcp.config().abe,
+        |s, v| s.tcp.config_mut().abe = v;
     /// Challenge acknowledgements per connection in five seconds (RFC 5961).
     TCP_CHALLENGE_ACKS: u64 = "net.inet.tcp.challenge_acks",
         0..=255, "", TUNABLES,
@@ -181,6 +187,18 @@ keys! {
         0..=last_name::<EcnUse>(), "", TUNABLES,
         |s| s.tcp.config().ecn,
         |s, v| s.tcp.config_mut().ecn = v;
+    /// Send SYN-ACKs that grant congestion notification as ECT(0), so that queues mark them instead of dropping them
+    /// (RFC 5562).
+    TCP_ECN_SYNACK: Feature = "net.inet.tcp.ecn_synack",
+        0..=1, "", TUNABLES,
+        |s| s.tcp.config().ecn_syn_ack,
+        |s, v| s.tcp.config_mut().ecn_syn_ack = v;
+    /// Send data of connections with accurate feedback as ECT(1) instead of ECT(0): for queues that mark by the share
+    /// (RFC 9331), and congestion control that hears it, such as dctcp.
+    TCP_ECT1: Feature = "net.inet.tcp.ect1",
+        0..=1, "", TUNABLES,
+        |s| s.tcp.config().ect1,
+        |s, v| s.tcp.config_mut().ect1 = v;
     /// Connections of one listener whose data was taken from the SYN (RFC 7413) and whose handshake is not complete.
     TCP_FASTOPEN_MAXPENDING: u64 = "net.inet.tcp.fastopen.maxpending",
         0..=65536, "connections", OWNER,

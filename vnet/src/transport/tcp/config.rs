@@ -32,6 +32,12 @@ pub(crate) struct TcpConfig {
     pub black_holes: Feature,
     /// Explicit congestion notification of a new connection.
     pub ecn: EcnUse,
+    /// Answers to SYNs that ask for congestion notification may be marked themselves (RFC 5562). Takes effect at once.
+    pub ecn_syn_ack: Feature,
+    /// Data of connections with accurate feedback is sent as ECT(1) (RFC 9331). Takes effect at once.
+    pub ect1: Feature,
+    /// Marks shrink the window less than losses (RFC 8511). Takes effect at once.
+    pub abe: Feature,
     /// Initial congestion window in segments (RFC 6928 allows 10).
     pub initial_cwnd_segments: u32,
     /// Retransmission timeout before the first measurement (RFC 6298 2.1: 1 s).
@@ -100,6 +106,9 @@ impl Default for TcpConfig {
             pacing: Feature::On,
             black_holes: Feature::On,
             ecn: EcnUse::Grant,
+            ecn_syn_ack: Feature::Off,
+            ect1: Feature::Off,
+            abe: Feature::On,
             initial_cwnd_segments: 10,
             initial_rto: Duration::from_secs(1),
             min_rto: Duration::from_millis(200),

@@ -6,6 +6,7 @@
 //! three flags (ACE).
 
 use super::seq::SeqNum;
+use crate::base::switch::Switch;
 use crate::packet::header::TcpFlags;
 
 /// The last two bits of the traffic class (RFC 3168 5).
@@ -13,6 +14,8 @@ const MASK: u8 = 0b11;
 const CE: u8 = 0b11;
 /// What data of a connection that agreed on it carries.
 pub(super) const ECT0: u8 = 0b10;
+/// What it carries where queues tell by it that the sender shrinks its window by the share of marks (RFC 9331 4.1).
+const ECT1: u8 = 0b01;
 /// RFC 9768 3.2.1: where both counters of marked packets begin.
 const INITIAL: u8 = 5;
 /// RFC 9768 table 2: a SYN that asks for accurate feedback; of an answer, that the peer only reflects flags.
@@ -100,6 +103,17 @@ fn arrived(traffic_class: u8) -> TcpFlags {
     })
 }
 
+/// The answer to a SYN, until the peer has said how it arrived; of accurate feedback, that is in the next acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+enum Answer {
+    /// Nothing more is said of it.
+    #[default]
+    Known,
+    /// It leaves as not capable of marks, or as capable (ECT(0)).
+    Plain,
+    Capable,
+}
+
 /// What one connection knows.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ecn {
@@ -120,17 +134,20 @@ pub(super) struct Ecn {
     /// Marked packets since an acknowledgement was last asked for, and whether the last one was.
     unsaid: u8,
     last_marked: bool,
-    /// The next acknowledgement says how the answer to the SYN arrived.
-    is_first: bool,
+    answer: Answer,
     /// What the peer reports cannot be believed.
     is_deaf: bool,
 }
 
 impl Ecn {
-    /// A SYN that arrived in this traffic class was granted this.
-    pub(super) fn granted(feedback: Feedback, traffic_class: u8) -> Ecn {
+    /// A SYN that arrived in this traffic class was granted this. `capable` is whether the answer may be marked.
+    pub(super) fn granted(feedback: Feedback, traffic_class: u8, capable: Switch) -> Ecn {
         Ecn {
             feedback,
+            answer: match capable.is_on() && feedback != Feedback::None {
+                true => Answer::Capable,
+                false => Answer::Plain,
+            },
             marks: feedback != Feedback::None,
             says: match feedback {
                 Feedback::None => TcpFlags::NONE,
@@ -167,6 +184,33 @@ impl Ecn {
         retries <= u8::from(self.feedback == Feedback::Accurate)
     }
 
+    /// The same for an answer that never says that it may be marked.
+    pub(super) fn answered_plainly(self) -> Ecn {
+        Ecn {
+            answer: Answer::Plain,
+            ..self
+        }
+    }
+
+    /// What the answer to a SYN has in the traffic class of its packet.
+    // RFC 5562 3.2: one that is sent again may have been dropped because it could be marked.
+    pub(super) fn answer_ect(&self, retries: u8) -> u8 {
+        match self.answer == Answer::Capable && retries == 0 {
+            true => ECT0,
+            false => 0,
+        }
+    }
+
+    /// Whether the answer to the SYN was marked, by the flags of the segment that completes the handshake.
+    pub(super) fn answer_was_marked(&self, retries: u8, flags: TcpFlags) -> bool {
+        self.answer_ect(retries) != 0
+            && match self.feedback {
+                Feedback::None => false,
+                Feedback::Classic => flags.has(TcpFlags::ECE),
+                Feedback::Accurate => flags.ace() == 0b110,
+            }
+    }
+
     /// The flags of the answer to a SYN.
     pub(super) fn answer(&self, retries: u8) -> TcpFlags {
         match self.still_grants(retries) {
@@ -182,9 +226,21 @@ impl Ecn {
         Ecn {
             // RFC 9768 3.1.5 and RFC 3168 6.1.1.1: the peer may have got an answer that did not grant it.
             marks: self.marks && self.still_grants(retries),
-            is_first: is_first && self.feedback == Feedback::Accurate,
+            answer: match is_first && self.feedback == Feedback::Accurate {
+                true if self.answer_ect(retries) != 0 => Answer::Capable,
+                true => Answer::Plain,
+                false => Answer::Known,
+            },
             ..begun
         }
+    }
+
+    /// The answer to the SYN was marked: the window is as small as it gets, and the peer may end its echo.
+    // RFC 5562 3.2
+    pub(super) fn on_marked_answer(&mut self, una: SeqNum) {
+        self.says_reduced = self.feedback == Feedback::Classic;
+        // Not again for what it goes on echoing until it has heard.
+        (self.is_reduced, self.until) = (true, una + 1);
     }
 
     /// The handshake is complete on the side that asked, with this answer.
@@ -198,6 +254,11 @@ impl Ecn {
             Feedback::None => Ecn::default(),
             Feedback::Classic => Ecn {
                 marks: true,
+                // RFC 5562 3.2
+                says: match is_marked(traffic_class) {
+                    true => TcpFlags::ECE,
+                    false => TcpFlags::NONE,
+                },
                 ..begun
             },
             Feedback::Accurate => Ecn {
@@ -269,10 +330,14 @@ impl Ecn {
     // RFC 9768 3.2.2.2
     pub(super) fn on_count(&mut self, flags: TcpFlags, packets: u32) -> u32 {
         let said = flags.ace();
-        if std::mem::take(&mut self.is_first) {
-            // RFC 9768, table 4, and 3.2.2.3: the answer left as not capable.
+        let answer = std::mem::take(&mut self.answer);
+        if answer != Answer::Known {
+            // RFC 9768, table 4, and 3.2.2.3: the answer left as not capable, or as ECT(0).
             self.is_deaf = said == 0;
-            self.marks &= !matches!(said, 0b000 | 0b011 | 0b100 | 0b110);
+            self.marks &= match answer {
+                Answer::Capable => !matches!(said, 0b000 | 0b010 | 0b011),
+                _ => !matches!(said, 0b000 | 0b011 | 0b100 | 0b110),
+            };
             self.reported += u8::from(said == 0b110);
             return u32::from(said == 0b110);
         }
@@ -323,13 +388,17 @@ impl Ecn {
     }
 
     /// New data leaves: the flags that it has besides, and the bits in the traffic class of its packet.
-    // RFC 3168 6.1.5: not when it is sent again.
-    pub(super) fn on_data_sent(&mut self) -> (TcpFlags, u8) {
+    // RFC 3168 6.1.5: not when it is sent again. RFC 9331 4.2: ECT(1) takes accurate feedback.
+    pub(super) fn on_data_sent(&mut self, ect1: Switch) -> (TcpFlags, u8) {
         self.counts();
+        let ect = match ect1.is_on() && self.feedback == Feedback::Accurate {
+            true => ECT1,
+            false => ECT0,
+        };
         match (self.marks, std::mem::take(&mut self.says_reduced)) {
             (false, _) => (TcpFlags::NONE, 0),
-            (true, false) => (TcpFlags::NONE, ECT0),
-            (true, true) => (TcpFlags::CWR, ECT0),
+            (true, false) => (TcpFlags::NONE, ect),
+            (true, true) => (TcpFlags::CWR, ect),
         }
     }
 }
@@ -422,12 +491,12 @@ mod tests {
     #[test]
     fn how_the_handshake_arrived_is_said_in_it() {
         for (class, said) in [(0, 0b010), (1, 0b011), (2, 0b100), (3, 0b110)] {
-            let granted = Ecn::granted(Feedback::Accurate, class);
+            let granted = Ecn::granted(Feedback::Accurate, class, Switch::Off);
             let answers = [0, 1, 2].map(|retries| granted.answer(retries).ace());
             assert_eq!(answers, [said, said, 0]);
             let mut connected = Ecn::connected(Feedback::Accurate, TcpFlags::of_ace(0b010), class);
             assert_eq!(connected.flags().ace(), said);
-            connected.on_data_sent();
+            connected.on_data_sent(Switch::Off);
             let counted = if class == 3 { 6 } else { 5 };
             assert_eq!(connected.flags().ace(), counted);
         }
@@ -437,7 +506,7 @@ mod tests {
     #[test]
     fn the_acknowledgement_of_the_answer_is_no_count() {
         for ace in 0..8u8 {
-            let granted = Ecn::granted(Feedback::Accurate, 0);
+            let granted = Ecn::granted(Feedback::Accurate, 0, Switch::Off);
             let mut e = granted.accepted(0, true);
             assert_eq!(e.flags().ace(), 5);
             assert_eq!(e.on_count(TcpFlags::of_ace(ace), 0), u32::from(ace == 6));
@@ -464,7 +533,7 @@ mod tests {
             (Classic, Accurate, false, Classic, true),
             (None, Accurate, true, None, false),
         ] {
-            let mut e = Ecn::granted(first, 0);
+            let mut e = Ecn::granted(first, 0, Switch::Off);
             assert_eq!(e.on_syn_again(then, 1), good, "{first:?} {then:?}");
             assert_eq!((e.feedback, e.marks), (feedback, marks));
             if good && feedback == Accurate {
@@ -472,7 +541,7 @@ mod tests {
             }
         }
         for (retries, marks) in [(0, true), (1, true), (2, false)] {
-            let e = Ecn::granted(Accurate, 0).accepted(retries, true);
+            let e = Ecn::granted(Accurate, 0, Switch::Off).accepted(retries, true);
             assert_eq!(e.marks, marks);
         }
     }
@@ -509,7 +578,7 @@ mod tests {
     fn a_number_with_cwr_is_not_in_large_segments() {
         let mut e = accurate();
         assert!(!e.may_be_large(), "how the answer arrived");
-        e.on_data_sent();
+        e.on_data_sent(Switch::Off);
         assert!(e.may_be_large());
         e.on_segment(TcpFlags::NONE, CE_CLASS, true, 1, false);
         assert!(!e.may_be_large(), "6");

@@ -258,8 +258,8 @@ impl Tcp {
             self.forget_tuple(h.key, h.local);
             return Verdict::Drop(DropReason::NoSocket);
         };
-        let env = Env::new(&self.config, &mut self.stats, cx);
-        let connection = Connection::accepted(&env, &h, Arc::clone(&l.options), &seg);
+        let mut env = Env::new(&self.config, &mut self.stats, cx);
+        let connection = Connection::accepted(&mut env, &h, Arc::clone(&l.options), &seg);
         let conn = self.connections.insert(Box::new(connection));
         self.by_tuple.insert(h.key, Slot::Connection(conn));
         l.ready.push_back(conn);
@@ -536,7 +536,11 @@ impl Tcp {
         );
         let flags = seg.header.flags;
         if flags.has(TcpFlags::SYN) {
-            negotiated.ecn = Ecn::granted(self.config.ecn.grants(flags), seg.traffic_class);
+            negotiated.ecn = Ecn::granted(
+                self.config.ecn.grants(flags),
+                seg.traffic_class,
+                self.config.ecn_syn_ack,
+            );
         }
         let window = l.options.recv_buffer(&self.config);
         Some(HalfOpen {

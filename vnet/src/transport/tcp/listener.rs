@@ -106,7 +106,10 @@ impl HalfOpen {
             ..self.syn_ack
         };
         let flags = self.negotiated.ecn.answer(self.retries);
-        self.reply(self.iss, flags, options)
+        SegmentOut {
+            tos: self.tos | self.negotiated.ecn.answer_ect(self.retries),
+            ..self.reply(self.iss, flags, options)
+        }
     }
 
     pub(super) fn plain_ack(&self, now: Instant) -> SegmentOut {

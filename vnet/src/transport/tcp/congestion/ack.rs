@@ -1,5 +1,6 @@
 //! What controllers hear, and what they have in common.
 
+use crate::base::switch::Switch;
 use crate::base::time::Instant;
 use crate::transport::tcp::seq::SeqNum;
 
@@ -30,6 +31,38 @@ pub(in crate::transport::tcp) enum Limited {
     Elsewhere,
 }
 
+/// A mark, as a controller hears of it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::transport::tcp) struct Mark {
+    pub(in crate::transport::tcp) now: Instant,
+    /// The smoothed round trip, in nanoseconds.
+    pub(in crate::transport::tcp) srtt: u64,
+    /// Whether marks shrink the window less than losses (RFC 8511).
+    pub(in crate::transport::tcp) less: Switch,
+}
+
+/// When the window was last reduced for a mark, in milliseconds that wrap; zero for never.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Marks(u32);
+
+impl Marks {
+    /// Round trips within which another mark says that the last reduction was not enough.
+    const SOON: u64 = 4;
+
+    /// Whether a mark is one of a queue that is kept short, and holds little to drain. What slow start has filled holds as
+    /// much as the path; and a mark soon after another one comes from a queue that is still long.
+    pub(super) fn is_light(&mut self, mark: Mark, slow_start: bool) -> Switch {
+        let now = (mark.now.as_nanos() / 1_000_000) as u32;
+        let since = u64::from(now.wrapping_sub(self.0));
+        let again = self.0 != 0 && since * 1_000_000 < mark.srtt.saturating_mul(Marks::SOON);
+        self.0 = now.max(1);
+        match mark.less.is_on() && !slow_start && !again {
+            true => Switch::On,
+            false => Switch::Off,
+        }
+    }
+}
+
 /// No window grows beyond this.
 pub(super) const MOST: u32 = 1 << 30;
 
@@ -39,4 +72,28 @@ pub(super) fn slow_start(cwnd: u32, ssthresh: u32, by: u32, mss: u32) -> u32 {
     cwnd.saturating_add(by)
         .min(ssthresh.max(cwnd + mss))
         .min(MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_light_in_congestion_avoidance_and_not_soon_after_another() {
+        let mark = |ms: u64, less| Mark {
+            now: Instant::from_nanos(ms * 1_000_000),
+            srtt: 10_000_000,
+            less,
+        };
+        let (on, off) = (Switch::On, Switch::Off);
+        let mut marks = Marks::default();
+        // Slow start has filled the queue.
+        assert_eq!(marks.is_light(mark(100, on), true), off);
+        // It is still long; and then it is not.
+        assert_eq!(marks.is_light(mark(139, on), false), off);
+        assert_eq!(marks.is_light(mark(179, on), false), on);
+        assert_eq!(marks.is_light(mark(218, on), false), off);
+        assert_eq!(marks.is_light(mark(1000, on), false), on);
+        assert_eq!(marks.is_light(mark(2000, off), false), off);
+    }
 }

@@ -3,16 +3,22 @@
 //! Windows are in bytes here where the RFC has segments, so its C is multiplied by the segment size. The arithmetic
 //! is addition, multiplication and division of `f64`, which every machine does alike.
 
-use super::ack::{Ack, Limited, MOST, slow_start};
+use super::ack::{Ack, Limited, MOST, Marks, slow_start};
 use super::hystart::{Advice, HyStart};
+use crate::base::switch::Switch;
 use crate::base::time::{Instant, nanos};
 
 /// RFC 9438 5: C, in segments per cubic second.
 const C: f64 = 0.4;
 /// RFC 9438 4.6: the multiplicative decrease.
 const BETA: f64 = 0.7;
+/// RFC 8511 3.1: the decrease after a mark of a queue that is kept short, which holds little to drain.
+const BETA_ECN: f64 = 0.85;
+
 /// RFC 9438 4.3: what Reno's increase must be to have the same average window with this decrease.
-const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
+fn alpha(beta: f64) -> f64 {
+    3.0 * (1.0 - beta) / (1.0 + beta)
+}
 
 #[derive(Clone, Debug)]
 pub(in crate::transport::tcp) struct Cubic {
@@ -24,13 +30,28 @@ pub(in crate::transport::tcp) struct Cubic {
 }
 
 /// The state of congestion avoidance.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Avoidance {
     /// The window before the last reduction, or less (fast convergence).
     w_max: f64,
     /// The window just before the last reduction.
     prior: f64,
+    /// What the last reduction left of the window.
+    beta: f64,
+    marks: Marks,
     stage: Option<Stage>,
+}
+
+impl Default for Avoidance {
+    fn default() -> Avoidance {
+        Avoidance {
+            w_max: 0.0,
+            prior: 0.0,
+            beta: BETA,
+            marks: Marks::default(),
+            stage: None,
+        }
+    }
 }
 
 /// One stage, from a reduction (or the end of slow start) to the next.
@@ -87,7 +108,7 @@ impl Cubic {
         let mss = f64::from(ack.mss);
         let cwnd = f64::from(self.cwnd);
         let avoidance = self.avoidance.get_or_insert_default();
-        let (w_max, prior) = (avoidance.w_max, avoidance.prior);
+        let (w_max, prior, beta) = (avoidance.w_max, avoidance.prior, avoidance.beta);
         let stage = avoidance.stage.get_or_insert_with(|| Stage {
             began: ack.now,
             heard: ack.now,
@@ -108,7 +129,11 @@ impl Cubic {
         let t = nanos(ack.now.since(stage.began)) as f64 / 1e9;
         let rtt = ack.srtt as f64 / 1e9;
         // RFC 9438 4.3, figure 4: as fast as Reno once its window is what it was.
-        let alpha = if stage.w_est >= prior { 1.0 } else { ALPHA };
+        let alpha = if stage.w_est >= prior {
+            1.0
+        } else {
+            alpha(beta)
+        };
         stage.w_est += alpha * mss * acked / stage.window;
         // RFC 9438 4.2, figure 1.
         let w_cubic = |t: f64| {
@@ -127,19 +152,34 @@ impl Cubic {
         self.cwnd = stage.window as u32;
     }
 
-    // RFC 9438 4.6 and 4.7.
     pub(super) fn on_loss(&mut self, flight: u32, mss: u32) {
+        self.reduce(flight, mss, BETA);
+    }
+
+    pub(super) fn marks(&mut self) -> &mut Marks {
+        &mut self.avoidance.get_or_insert_default().marks
+    }
+
+    // RFC 8511 3.1
+    pub(super) fn on_mark(&mut self, flight: u32, mss: u32, less: Switch) {
+        let beta = if less.is_on() { BETA_ECN } else { BETA };
+        self.reduce(flight, mss, beta);
+    }
+
+    // RFC 9438 4.6 and 4.7.
+    fn reduce(&mut self, flight: u32, mss: u32, beta: f64) {
         let cwnd = f64::from(self.cwnd);
         let avoidance = self.avoidance.get_or_insert_default();
         // Fast convergence: a flow that has to give way gives a little more.
         avoidance.w_max = if cwnd < avoidance.w_max {
-            cwnd * (1.0 + BETA) / 2.0
+            cwnd * (1.0 + beta) / 2.0
         } else {
             cwnd
         };
         avoidance.prior = cwnd;
+        avoidance.beta = beta;
         avoidance.stage = None;
-        self.ssthresh = ((f64::from(flight) * BETA).round() as u32).max(2 * mss);
+        self.ssthresh = ((f64::from(flight) * beta).round() as u32).max(2 * mss);
         self.cwnd = self.ssthresh;
     }
 

@@ -12,7 +12,7 @@ mod phases;
 mod rate;
 mod reno;
 
-pub(super) use ack::{Ack, Limited};
+pub(super) use ack::{Ack, Limited, Mark};
 use bbr::Bbr;
 pub(super) use bbr::Delivery;
 use cubic::Cubic;
@@ -177,11 +177,20 @@ impl Controller {
     }
 
     /// The first mark in a window was reported, with `flight` bytes outstanding.
-    // RFC 3168 6.1.2: as for a loss.
-    pub(super) fn on_mark(&mut self, flight: u32, mss: u32) {
+    // RFC 3168 6.1.2: as a loss does. RFC 8511 3.1: less, in congestion avoidance.
+    pub(super) fn on_mark(&mut self, flight: u32, mss: u32, mark: Mark) {
+        let slow_start = self.cwnd() < self.ssthresh();
         match self {
             Controller::Dctcp(c) => c.on_mark(mss),
-            _ => self.on_loss(flight, mss),
+            Controller::Cubic(c) => {
+                let less = c.marks().is_light(mark, slow_start);
+                c.on_mark(flight, mss, less);
+            }
+            Controller::Reno(c) => {
+                let less = c.marks.is_light(mark, slow_start);
+                c.on_mark(flight, mss, less);
+            }
+            Controller::Bbr(_) => self.on_loss(flight, mss),
         }
     }
 

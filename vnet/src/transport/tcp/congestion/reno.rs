@@ -1,6 +1,7 @@
 //! Slow start and congestion avoidance (RFC 5681), with byte counting (RFC 3465).
 
-use super::ack::{Ack, Limited, MOST, slow_start};
+use super::ack::{Ack, Limited, MOST, Marks, slow_start};
+use crate::base::switch::Switch;
 
 #[derive(Clone, Debug)]
 pub(in crate::transport::tcp) struct Reno {
@@ -8,6 +9,7 @@ pub(in crate::transport::tcp) struct Reno {
     pub(super) ssthresh: u32,
     /// Bytes acknowledged since the window last grew in congestion avoidance.
     acked: u32,
+    pub(super) marks: Marks,
 }
 
 impl Reno {
@@ -16,6 +18,7 @@ impl Reno {
             cwnd,
             ssthresh,
             acked: 0,
+            marks: Marks::default(),
         }
     }
 
@@ -43,6 +46,17 @@ impl Reno {
         self.ssthresh = (flight / 2).max(2 * mss);
         self.cwnd = self.ssthresh;
         self.acked = 0;
+    }
+
+    /// A mark, from a queue that is kept short and holds little to drain.
+    // RFC 8511 3.1: 0.8 instead of a half.
+    pub(super) fn on_mark(&mut self, flight: u32, mss: u32, less: Switch) {
+        self.on_loss(flight, mss);
+        if !less.is_on() {
+            return;
+        }
+        self.ssthresh = (u64::from(flight) * 4 / 5).max(u64::from(2 * mss)) as u32;
+        self.cwnd = self.ssthresh;
     }
 
     // RFC 5681 3.1: the loss window is one segment.

@@ -8,7 +8,7 @@ use crate::packet::Payload;
 use crate::packet::header::{TcpFlags, TcpHeader};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::config::TcpConfig;
-use crate::transport::tcp::congestion::{Congestion, Controller};
+use crate::transport::tcp::congestion::{Congestion, Controller, Mark};
 use crate::transport::tcp::ecn::{Ecn, EcnUse, Feedback, is_marked};
 use crate::transport::tcp::options::{negotiate, path_mss};
 use crate::transport::tcp::recovery::SackUse;
@@ -134,7 +134,12 @@ impl Connection {
         {
             env.stats.ecn_reductions += 1;
             let flight = self.flight().min(self.cc.cwnd());
-            self.cc.on_mark(flight, mss);
+            let mark = Mark {
+                now: env.now,
+                srtt: self.rtt.srtt_nanos(),
+                less: env.config.abe,
+            };
+            self.cc.on_mark(flight, mss, mark);
         }
     }
 

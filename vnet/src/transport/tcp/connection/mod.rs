@@ -302,7 +302,7 @@ impl Connection {
 
     /// A connection whose handshake a listener has completed, but for the segment that completes it.
     pub(super) fn accepted(
-        env: &Env<'_>,
+        env: &mut Env<'_>,
         half: &HalfOpen,
         options: Arc<Options>,
         seg: &SegmentIn<'_>,
@@ -341,6 +341,13 @@ impl Connection {
             c.measure_by_echo(env, seg.header, honest);
             c.rtt.syn_was_lost(env.config);
             c.cc = Controller::new(c.options.congestion, c.data_mss(), 1);
+        }
+        let ecn = &half.negotiated.ecn;
+        if ecn.answer_was_marked(half.retries, seg.header.flags) {
+            // RFC 5562 3.2
+            c.negotiated.ecn.on_marked_answer(half.iss + 1);
+            c.cc = Controller::new(c.options.congestion, c.data_mss(), 1);
+            env.stats.ecn_reductions += 1;
         }
         c
     }

@@ -57,10 +57,10 @@ impl Connection {
         c.snd.wl1 = half.irs;
         c.start_receiving(half.irs, u32::from(half.window));
         let ecn = half.negotiated.ecn;
-        c.negotiated.ecn = ecn.accepted(0, false);
+        c.negotiated.ecn = ecn.answered_plainly().accepted(0, false);
         c.early = Some(Box::new(Early::Accepted {
             fresh,
-            ecn,
+            ecn: ecn.answered_plainly(),
             listener: half.listener,
             is_answered_twice: false,
         }));

@@ -308,7 +308,7 @@ impl Connection {
             self.snd.small_end = nxt;
         }
         if self.negotiated.ecn.feedback != Feedback::None && plan.len > 0 {
-            self.mark(&mut plan);
+            self.mark(env, &mut plan);
         }
         self.snd.nxt = nxt;
         self.snd.probe = Probe::None;
@@ -331,8 +331,8 @@ impl Connection {
 
     /// New data of a connection that agreed on congestion notification.
     #[inline(never)]
-    fn mark(&mut self, plan: &mut Plan) {
-        let (flags, ect) = self.negotiated.ecn.on_data_sent();
+    fn mark(&mut self, env: &Env<'_>, plan: &mut Plan) {
+        let (flags, ect) = self.negotiated.ecn.on_data_sent(env.config.ect1);
         // A model of the path hears of losses only.
         if !self.cc.has_model() {
             plan.ect = ect;

@@ -288,6 +288,7 @@ fn a_window_shrinks_by_the_share_of_marks() {
     let cwnd = |congestion| {
         let config = TcpConfig {
             congestion,
+            abe: Feature::Off,
             ..with(EcnUse::Grant)
         };
         let mut w = World::with(1, Net::default(), config);
@@ -313,4 +314,143 @@ fn a_window_shrinks_by_the_share_of_marks() {
     };
     let (share, half) = (cwnd(Congestion::Dctcp), cwnd(Congestion::Reno));
     assert!(share > 2 * half, "{share} {half}");
+}
+
+// RFC 8511 3.1: in congestion avoidance a mark shrinks the window less than a loss, unless that is turned off; in slow start
+// as much.
+#[test]
+fn a_mark_leaves_more_of_the_window_than_a_loss() {
+    for (congestion, abe, left) in [
+        (Congestion::Cubic, Feature::On, [70, 85]),
+        (Congestion::Cubic, Feature::Off, [70, 70]),
+        (Congestion::Reno, Feature::On, [50, 80]),
+        (Congestion::Reno, Feature::Off, [50, 50]),
+    ] {
+        let config = TcpConfig {
+            congestion,
+            abe,
+            initial_cwnd_segments: 40,
+            ..with(EcnUse::Accurate)
+        };
+        let mut w = World::with(1, Net::default(), config);
+        let (a, b) = w.pair();
+        let info = |w: &World| w.hosts[A].tcp.info(a).expect("there");
+        for (n, left) in (1..).zip(left) {
+            mark(&mut w, 1);
+            // All that the window holds: its first segment is marked.
+            let before = info(&w).cwnd;
+            w.write(A, a, &pattern(before as usize, 1)).expect("space");
+            let flight = info(&w).in_flight;
+            assert!(flight + 2 * FULL as u32 > before, "{congestion:?}");
+            while w.hosts[A].tcp.stats().ecn_reductions < n {
+                assert!(w.step(), "{congestion:?}");
+            }
+            let shrunk = info(&w);
+            let expected = flight.min(before) * left / 100;
+            assert!(
+                shrunk.ssthresh.abs_diff(expected) <= 2,
+                "{congestion:?} {abe:?}: {} {expected}",
+                shrunk.ssthresh
+            );
+            w.fate = None;
+            w.run_for(MS * 100);
+            assert!(w.read(B, b, 1 << 20).is_ok());
+        }
+    }
+}
+
+// RFC 9331 4.1 and 4.2: ECT(1) by choice, and only with accurate feedback.
+#[test]
+fn data_is_sent_as_either_kind_of_capable() {
+    for (ecn, ect1, expected) in [
+        (EcnUse::Accurate, Feature::Off, 0b10),
+        (EcnUse::Accurate, Feature::On, 0b01),
+        (EcnUse::Ask, Feature::On, 0b10),
+    ] {
+        let config = TcpConfig { ect1, ..with(ecn) };
+        let mut w = World::with(1, Net::default(), config);
+        let (a, b) = w.pair();
+        let seen = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+        let sees = seen.clone();
+        w.fate = Some(Box::new(move |_, host, s| {
+            if host == A && !s.payload.is_empty() {
+                sees.borrow_mut().push(s.tos & 3);
+            }
+            Fate::Arrives
+        }));
+        carry(&mut w, a, b, 10);
+        assert!(seen.borrow().len() >= 10);
+        assert!(seen.borrow().iter().all(|ect| *ect == expected), "{ecn:?}");
+    }
+}
+
+// RFC 5562 3.2: a SYN-ACK may be marked by choice, the first time; a mark leaves an initial window of one segment.
+#[test]
+fn an_answer_to_a_syn_may_be_marked_instead_of_dropped() {
+    for asks in [EcnUse::Ask, EcnUse::Accurate] {
+        for (capable, marked) in [
+            (Feature::Off, false),
+            (Feature::On, false),
+            (Feature::On, true),
+        ] {
+            let config = TcpConfig {
+                ecn_syn_ack: capable,
+                ..with(asks)
+            };
+            let mut w = World::with(1, Net::default(), config);
+            let seen = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+            let sees = seen.clone();
+            w.fate = Some(Box::new(move |_, host, s| {
+                let is_answer = host == B && s.header.flags.has(TcpFlags::SYN);
+                if is_answer {
+                    sees.borrow_mut().push(s.tos & 3);
+                }
+                match is_answer && marked {
+                    true => Fate::Marked,
+                    false => Fate::Arrives,
+                }
+            }));
+            let (a, b) = w.pair();
+            let ect = if capable.is_on() { 0b10 } else { 0 };
+            assert_eq!(*seen.borrow(), [ect]);
+            let info = w.hosts[B].tcp.info(b).expect("there");
+            let segments = if marked { 1 } else { 10 };
+            assert_eq!(info.cwnd, segments * FULL as u32, "{asks:?}");
+            // Data of both is still sent as capable, and the echo ends.
+            w.write(B, b, &pattern(5 * FULL, 1)).expect("space");
+            carry(&mut w, a, b, 5);
+            let reductions = w.hosts[B].tcp.stats().ecn_reductions;
+            assert_eq!(reductions, u64::from(marked), "{asks:?}");
+            let says = |f: TcpFlags| {
+                w.trace
+                    .iter()
+                    .filter(|t| t.2.flags.has(f) && t.3 > 0)
+                    .count()
+            };
+            if asks == EcnUse::Ask {
+                assert_eq!(says(TcpFlags::CWR), usize::from(marked));
+            }
+        }
+    }
+}
+
+// RFC 5562 3.2: a path may drop what can be marked.
+#[test]
+fn an_answer_that_is_sent_again_cannot_be_marked() {
+    let config = TcpConfig {
+        ecn_syn_ack: Feature::On,
+        ..with(EcnUse::Ask)
+    };
+    let mut w = World::with(1, Net::default(), config);
+    w.fate = Some(Box::new(|_, _, s| {
+        match s.header.flags.has(TcpFlags::SYN) && s.tos & 3 != 0 {
+            true => Fate::Lost,
+            false => Fate::Arrives,
+        }
+    }));
+    let l = w.listen(B, 80, 4);
+    let a = w.connect(A, 80);
+    w.run_for(Duration::from_secs(3));
+    w.accept(B, l);
+    assert_eq!(w.state(A, a), Some(TcpState::Established));
 }

@@ -14,7 +14,7 @@ use super::seq::SeqNum;
 use crate::base::time::{Duration, Instant};
 
 /// RFC 5681 3.2: duplicate acknowledgements that say that a segment is lost, without SACK.
-const DUP_THRESHOLD: u32 = 3;
+const DUP_THRESHOLD: u16 = 3;
 
 #[derive(Clone, Debug)]
 pub(super) struct Recovery {
@@ -23,7 +23,11 @@ pub(super) struct Recovery {
     rack: Option<Box<Rack>>,
     phase: Phase,
     /// Duplicate acknowledgements, each standing for a segment that arrived (no SACK only).
-    dup_acks: u32,
+    dup_acks: u16,
+    /// How many segments were on their way when the first of them came, or when there was progress since: what left later
+    /// cannot have caused them. A peer that repeats an acknowledgement for ever lets no more leave than so many (RFC 5681
+    /// 3.2, step 4).
+    dup_room: u16,
     /// Where the last episode ended; NewReno does not begin another below it (RFC 6582 4).
     recover: Option<SeqNum>,
     tail: Tail,
@@ -170,6 +174,7 @@ impl Recovery {
             rack: None,
             phase: Phase::Open,
             dup_acks: 0,
+            dup_room: 0,
             recover: None,
             tail: Tail::None,
             episode: None,
@@ -227,7 +232,7 @@ impl Recovery {
         self.is_open()
             & (self.tail == Tail::None)
             & self.episode.is_none()
-            & ((self.sent.sacked() | self.dup_acks) == 0)
+            & ((self.sent.sacked() | u32::from(self.dup_acks)) == 0)
     }
 
     /// Hears an acknowledgement that was found to lie within what was sent; `sent` knows of it already.
@@ -269,7 +274,10 @@ impl Recovery {
         if self.episode.as_deref().is_some_and(over) && heard.dsack.is_none() {
             self.episode = None;
         }
-        self.count_duplicates(heard);
+        let heard = &Heard {
+            is_duplicate: self.count_duplicates(heard),
+            ..*heard
+        };
         match self.phase {
             Phase::Open => {
                 outcome.wait = self.detect(heard);
@@ -372,27 +380,38 @@ impl Recovery {
         self.phase = Phase::Loss { point, frto };
     }
 
-    fn count_duplicates(&mut self, heard: &Heard) {
+    /// True when the acknowledgement is a duplicate that stands for a segment.
+    fn count_duplicates(&mut self, heard: &Heard) -> bool {
         let ack = &heard.cc;
         if heard.sack == SackUse::Yes {
-            return;
+            return heard.is_duplicate;
         }
+        let in_flight = ack.nxt.since(ack.una) / ack.mss;
+        let in_flight = u16::try_from(in_flight).unwrap_or(u16::MAX);
         if heard.is_duplicate {
-            let room = ack.nxt.since(ack.una) / ack.mss;
-            self.dup_acks = (self.dup_acks + 1).min(room);
+            if self.dup_acks == 0 {
+                self.dup_room = in_flight;
+            }
+            let counts = self.dup_acks < self.dup_room;
+            self.dup_acks += u16::from(counts);
             let repeated = self.recover.is_some_and(|r| r.is_in(ack.una..=ack.nxt));
             if self.is_open() && self.dup_acks >= DUP_THRESHOLD && !repeated {
                 let len = self.first_len(ack.una, ack.mss);
                 self.sent.lose_first(len);
             }
-        } else if ack.una != heard.before {
+            return counts;
+        }
+        if ack.una != heard.before {
             // Of the segments that the duplicates stood for, those just acknowledged are no longer above the hole.
             let segments = ack.acked.div_ceil(ack.mss).saturating_sub(1);
+            let segments = u16::try_from(segments).unwrap_or(u16::MAX);
             self.dup_acks = match self.phase {
                 Phase::Fast { .. } => self.dup_acks.saturating_sub(segments),
                 _ => 0,
             };
+            self.dup_room = in_flight;
         }
+        false
     }
 
     fn detect(&mut self, heard: &Heard) -> Option<Instant> {
@@ -585,7 +604,7 @@ impl Recovery {
     // RFC 6675 4, SetPipe.
     #[inline]
     pub(super) fn pipe(&self, una: SeqNum, nxt: SeqNum, mss: u32) -> u32 {
-        let gone = self.sent.sacked() + self.sent.lost() + self.dup_acks * mss;
+        let gone = self.sent.sacked() + self.sent.lost() + u32::from(self.dup_acks) * mss;
         nxt.since(una).saturating_sub(gone)
     }
 

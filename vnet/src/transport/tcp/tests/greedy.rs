@@ -94,6 +94,98 @@ fn repeating_an_acknowledgement_inflates_nothing() {
     assert_eq!((in_flight(&t), cwnd(&t)), (sent, before));
 }
 
+// RFC 5681 3.2, step 4: where SACK is not used, each duplicate stands for a segment that arrived, and lets another one leave;
+// but no more than were on their way, and those that leave for them cause none before a round trip has passed.
+#[test]
+fn repeating_an_acknowledgement_lets_no_more_leave_than_was_on_its_way() {
+    for congestion in [Congestion::Reno, Congestion::Cubic] {
+        let mut t = Hand::with(TcpConfig {
+            congestion,
+            sack: Feature::Off,
+            ..TcpConfig::default()
+        });
+        t.w.write(B, t.b, &[1; 100 * MSS as usize]).expect("space");
+        t.w.run_for(Duration::from_millis(10));
+        assert_eq!(in_flight(&t), 10 * MSS);
+        // The first one has another window than before.
+        t.give(0, NONE, b"");
+        let before = cwnd(&t);
+        let mut left = [0; 3];
+        let mut so_far = 0;
+        for (left, n) in left.iter_mut().zip([3, 20, 1000]) {
+            for _ in 0..n {
+                t.give(0, NONE, b"");
+                so_far += t.w.trace.iter().filter(|s| s.3 > 0).count();
+            }
+            *left = so_far;
+        }
+        // Two by limited transmit, and the retransmission.
+        assert_eq!(left[0], 3, "{congestion:?}");
+        // As many as were on their way at the most, and then none.
+        assert!((4..=11).contains(&left[1]), "{congestion:?}: {left:?}");
+        assert_eq!(left[1], left[2], "{congestion:?}");
+        assert!(cwnd(&t) <= before, "{congestion:?}");
+    }
+}
+
+// RFC 9293 3.8.6.2.1: a window of a few bytes, where there was more before, is not filled at once, however often it is said.
+#[test]
+fn a_sliver_of_a_window_is_left_alone() {
+    let mut t = sender(Congestion::Cubic);
+    t.w.write(B, t.b, &[1; 50 * MSS as usize]).expect("space");
+    t.w.run_for(Duration::from_millis(10));
+    t.ack = t.ack.wrapping_add(10 * MSS);
+    let mut left = 0;
+    for _ in 0..100 {
+        let mut s = t.segment(0, NONE, b"");
+        s.header.window = 1;
+        t.give_segment(s);
+        left += t.w.trace.iter().filter(|s| s.3 > 0).count();
+    }
+    assert_eq!(left, 0);
+    // Tried after a while, and then less and less often.
+    t.w.run_for(Duration::from_secs(60));
+    let tried = t.w.trace.len();
+    assert!((1..=10).contains(&tried), "{tried}");
+}
+
+// A peer whose largest segment is a byte would have a packet sent for each byte.
+#[test]
+fn a_tiny_segment_size_is_not_taken_at_its_word() {
+    let mut w = World::new(1, Net::default());
+    let l = w.listen(B, 80, 4);
+    w.net.loss = 1.0;
+    let (src, dst) = (w.addr(A, 4000), w.addr(B, 80));
+    let mut header = TcpHeader {
+        src_port: 4000,
+        dst_port: 80,
+        seq: 1000,
+        flags: TcpFlags::SYN,
+        window: 60_000,
+        options: crate::packet::header::TcpOptions {
+            mss: Some(1),
+            ..Default::default()
+        },
+        ..TcpHeader::default()
+    };
+    w.deliver(B, arriving(src, dst, header, Payload::new()));
+    let answer = w.trace.last().expect("a SYN-ACK").2;
+    header = TcpHeader {
+        seq: 1001,
+        ack: Some(answer.seq.wrapping_add(1)),
+        flags: NONE,
+        options: Default::default(),
+        ..header
+    };
+    w.deliver(B, arriving(src, dst, header, Payload::new()));
+    let b = w.accept(B, l);
+    w.trace.clear();
+    w.write(B, b, &[1; 6400]).expect("space");
+    let lens: Vec<usize> = w.trace.iter().map(|t| t.3).collect();
+    assert!(!lens.is_empty());
+    assert!(lens.iter().all(|len| *len >= 52), "{lens:?}");
+}
+
 // As Linux's tcp_max_orphans.
 #[test]
 fn connections_that_nobody_refers_to_are_bounded() {

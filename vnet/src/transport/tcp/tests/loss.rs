@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use super::hand::{Hand, NONE};
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);
@@ -308,4 +309,36 @@ fn a_timeout_by_a_delay_does_not_undo_the_recovery_before_it() {
     let stats = w.hosts[A].tcp.stats();
     assert_eq!((stats.fast_recoveries, stats.timeouts), (1, 1));
     assert_eq!(stats.undone_recoveries, 0);
+}
+
+// RFC 2018 8: a receiver may throw away what it has reported. When it waits for something of that, everything is sent again.
+#[test]
+fn what_a_peer_has_reported_and_thrown_away_is_sent_again() {
+    let mut t = Hand::with(plain());
+    t.w.write(B, t.b, &pattern(10 * FULL, 1)).expect("space");
+    t.w.run_for(MS * 10);
+    let first = t.ack;
+    let at = |n: usize| first.wrapping_add((n * FULL) as u32);
+    for n in 2..=10 {
+        let mut s = t.segment(0, NONE, b"");
+        s.header.options.sack.push((at(1), at(n)));
+        t.give_segment(s);
+    }
+    // The first one arrives when it comes again, and nothing else is there any more.
+    let mut again = vec![false; 10 * FULL];
+    for n in 1..10 {
+        t.ack = at(n);
+        t.give(0, NONE, b"");
+        t.w.run_for(Duration::from_secs(3));
+        for (_, _, h, len) in &t.w.trace {
+            // The path may be taken for a narrow one by then, and pieces be smaller.
+            let from = h.seq.wrapping_sub(first) as usize;
+            again[from..from + len].fill(true);
+        }
+    }
+    assert!(again[FULL..].iter().all(|sent| *sent));
+    t.ack = at(10);
+    t.give(0, NONE, b"");
+    assert_eq!(t.w.hosts[B].tcp.info(t.b).expect("there").in_flight, 0);
+    assert_eq!(t.w.state(B, t.b), Some(TcpState::Established));
 }

@@ -17,6 +17,7 @@ mod rto;
 mod script;
 mod search;
 mod sequence;
+mod states;
 mod transfer;
 
 use std::cmp::Reverse;

@@ -228,3 +228,42 @@ fn a_buffer_of_a_fixed_size_is_used_whole() {
     assert_eq!(buffers[0], 1 << 20);
     assert!(mbps > 400.0, "{mbps:.0} Mbit/s");
 }
+
+// A window beyond 64 KiB leaves in pieces of what its rate sends in a millisecond, over the round trip; BBR's always does. What
+// is acknowledged at once would otherwise leave at once.
+#[test]
+fn large_windows_are_spread_over_the_round_trip() {
+    let far = Net {
+        delay: Duration::from_millis(25),
+        ..Net::default()
+    };
+    for (congestion, pacing, spread) in [
+        (Congestion::Cubic, Feature::On, true),
+        (Congestion::Reno, Feature::On, true),
+        (Congestion::Cubic, Feature::Off, false),
+        (Congestion::Bbr, Feature::Off, true),
+    ] {
+        let config = TcpConfig {
+            congestion,
+            pacing,
+            ..TcpConfig::default()
+        };
+        let mut w = World::with(1, far, config);
+        let (a, b) = w.pair();
+        w.trace.clear();
+        w.carry(a, b, 4 << 20);
+        let mut bursts: Vec<(Instant, usize)> = Vec::new();
+        for (at, _, _, len) in w.trace.iter().filter(|t| t.1 == A) {
+            match bursts.last_mut() {
+                Some(last) if last.0 == *at => last.1 += len,
+                _ => bursts.push((*at, *len)),
+            }
+        }
+        let most = bursts.iter().map(|b| b.1).max().expect("something left");
+        let names = (congestion, pacing);
+        match spread {
+            true => assert!(most <= 65_535 + 1448, "{names:?}: {most}"),
+            false => assert!(most > 4 * 65_535, "{names:?}: {most}"),
+        }
+    }
+}

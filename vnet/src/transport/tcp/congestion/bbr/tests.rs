@@ -19,6 +19,13 @@ struct Path {
     /// One of so many segments is lost; zero for none.
     lose_one_in: u64,
     queued: u64,
+    /// Acknowledgements come at multiples of this time only.
+    bunches: u64,
+    /// The link is four times as fast, but only so many bytes may pass at once, and then `RATE`: the rest is lost.
+    policed: Option<u64>,
+    tokens: u64,
+    filled: u64,
+    dropped: u64,
 }
 
 impl Path {
@@ -35,11 +42,30 @@ impl Path {
             sent: 0,
             lose_one_in,
             queued: 0,
+            bunches: 1,
+            policed: None,
+            tokens: 0,
+            filled: 0,
+            dropped: 0,
         }
     }
 
     fn pipe(&self) -> u32 {
         self.flying.len() as u32 * MSS
+    }
+
+    /// Whether a segment that leaves now is one too many.
+    fn is_policed(&mut self) -> bool {
+        let Some(most) = self.policed else {
+            return false;
+        };
+        let more = (self.now - self.filled) * RATE / 1_000_000_000;
+        self.tokens = (self.tokens + more).min(most);
+        self.filled += more * 1_000_000_000 / RATE;
+        let drops = self.tokens < u64::from(MSS);
+        self.tokens -= if drops { 0 } else { u64::from(MSS) };
+        self.dropped += u64::from(drops);
+        drops
     }
 
     /// Runs for so long, and returns the bytes that arrived.
@@ -80,10 +106,12 @@ impl Path {
             self.nxt += MSS;
             self.sent += 1;
             let lost = self.lose_one_in > 0 && self.sent.is_multiple_of(self.lose_one_in);
-            self.free = self.free.max(self.now) + MS;
+            let lost = self.is_policed() || lost;
+            let each = if self.policed.is_some() { MS / 4 } else { MS };
+            self.free = self.free.max(self.now) + each;
             self.queued = self.queued.max(self.free - self.now);
-            self.flying
-                .push_back((self.free + self.rtt, self.now, lost));
+            let back = (self.free + self.rtt).next_multiple_of(self.bunches);
+            self.flying.push_back((back, self.now, lost));
             let flight = self.pipe();
             let now = Instant::from_nanos(self.now);
             self.bbr.on_sent(now, MSS, flight, SeqNum(self.nxt));
@@ -171,4 +199,35 @@ fn the_least_round_trip_is_looked_for_each_five_seconds() {
         "{}",
         path.bbr.min_rtt
     );
+}
+
+// Section 5.5.9: acknowledgements of many segments at once say nothing about the rate, and what they let leave at once covers
+// the time until the next ones come.
+#[test]
+fn acknowledgements_in_bunches_neither_inflate_the_rate_nor_starve_it() {
+    for bunches in [10, 40] {
+        let mut path = Path::new(20, 0);
+        path.bunches = bunches * MS;
+        path.run(3_000 * MS);
+        let arrived = path.run(10_000 * MS);
+        assert!(arrived >= RATE * 10 * 90 / 100, "{bunches} ms: {arrived}");
+        let bw = path.bbr.bw;
+        assert!(bw <= RATE * 140 / 100, "{bunches} ms: {bw}");
+    }
+}
+
+// Section 5.3.1.3 and 5.5.10: what a policer lets pass at first is not the rate of the path; the losses that follow say so.
+#[test]
+fn a_policed_path_is_used_at_the_rate_that_it_lets_pass() {
+    for burst in [20_000, 200_000] {
+        let mut path = Path::new(40, 0);
+        path.policed = Some(burst);
+        path.tokens = burst;
+        path.run(10_000 * MS);
+        (path.sent, path.dropped) = (0, 0);
+        let arrived = path.run(20_000 * MS);
+        assert!(arrived >= RATE * 20 * 70 / 100, "{burst}: {arrived}");
+        let lost = path.dropped * 100 / path.sent;
+        assert!(lost < 10, "{burst}: {lost} % of {}", path.sent);
+    }
 }

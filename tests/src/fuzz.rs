@@ -1,8 +1,10 @@
 //! What a fuzzer gives its bytes to. Each target takes anything, and panics where a promise is broken: so a fuzzer
 //! (`fuzz/`) and the test that replays what it has found (`tests/corpus.rs`) ask for the same.
 
+mod tcp;
 mod vhost;
 
+pub use tcp::tcp;
 pub use vhost::vhost;
 
 use std::io::{Read, Write};
@@ -30,11 +32,12 @@ use crate::topology::vnet;
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("bridge", bridge),
     ("guest", guest),
     ("host", host),
     ("record", record),
+    ("tcp", tcp),
     ("topology", topology),
     ("vhost", vhost),
 ];

@@ -102,6 +102,32 @@ fn topologies_are_read_or_refused() {
 }
 
 #[test]
+fn connections_end_whatever_happens_to_them() {
+    replay("tcp");
+}
+
+/// Scripts of chance for both ends of a connection; `VNET_TCP_STEPS` asks for more steps.
+#[test]
+fn connections_end_after_any_script() {
+    let given = std::env::var("VNET_TCP_STEPS").ok();
+    let steps = given.map_or(20_000, |n| n.parse().expect("VNET_TCP_STEPS is a number"));
+    let mut dice = Xoshiro256PlusPlus::seed_from_u64(2);
+    let mut done = 0;
+    while done < steps {
+        let input: Vec<u8> = (0..64 + dice.next_u64() % 256)
+            .map(|_| dice.next_u64() as u8)
+            .collect();
+        // An operation has three bytes at the most, and one and a half on average.
+        done += input.len() * 2 / 3;
+        if let Err(panicked) = panic::catch_unwind(|| fuzz::tcp(&input)) {
+            let hex: String = input.iter().map(|b| format!("{b:02x}")).collect();
+            eprintln!("tcp: {hex}");
+            panic::resume_unwind(panicked);
+        }
+    }
+}
+
+#[test]
 fn every_target_has_a_binary_and_a_corpus() {
     let fuzz = corpus().join("..");
     let manifest = fs::read_to_string(fuzz.join("Cargo.toml")).expect("the fuzzer's manifest");

@@ -183,38 +183,76 @@ pub const KINDS: &[(&str, Whose, Whose)] = &[
     ("kernel to vnet", Whose::Kernel, Whose::Ours),
 ];
 
-/// `compare -- loss-linux`: what arrives over 100 Mbit/s and 40 ms, in real time and with the losses of as many seeds, one
-/// transfer after the other; medians, and how they compare with those of the kernel with itself.
+/// One cell of [`matrix`] with one seed.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    seed: u64,
+    loss: usize,
+    kind: usize,
+}
+
+impl Trial {
+    fn run(&self, time: Duration) -> Result<f64, SideError> {
+        let (_, from, to) = KINDS[self.kind];
+        let path = Path {
+            loss: [MATRIX_LOSSES[self.loss] / 100.0, 0.0],
+            rate_bps: Some(100_000_000),
+            delay: Duration::from_millis(20),
+            seed: self.seed,
+            bytes: 0,
+            patience: Duration::ZERO,
+        };
+        carried(from, to, &path, time)
+    }
+}
+
+/// `compare -- loss-linux`: what arrives over 100 Mbit/s and 40 ms, in real time and with the losses of as many seeds.
+///
+/// All kinds of transfers with the same losses run beside each other, each over a link of its own. A cell has the median of
+/// the seeds, how it compares with that of the kernel with itself, and in parentheses the least and the most that any seed
+/// compares to. Where the first column is not what the link carries, the machine was too busy.
 ///
 /// # Errors
 /// Without the right to make TAPs; when a transfer fails.
 pub fn matrix(seeds: u64, time: Duration) -> Result<Table, SideError> {
     let ns = NetNs::new()?;
     ns.run(vnet_tap::probe).map_err(text)?;
+    let rounds = seeds as u32 * MATRIX_LOSSES.len() as u32;
+    eprintln!(
+        "{} transfers, {} at a time: {} s",
+        rounds * KINDS.len() as u32,
+        KINDS.len(),
+        (rounds * time).as_secs()
+    );
     let mut table = Table::new();
     table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
     let losses = MATRIX_LOSSES.iter().map(|p| format!("{p} %"));
     table.set_header(["Mbit/s".to_owned()].into_iter().chain(losses));
     let mut rows = vec![Vec::new(); KINDS.len()];
-    for percent in MATRIX_LOSSES {
-        let mut kernels = None;
-        for (row, (name, from, to)) in rows.iter_mut().zip(KINDS) {
-            let of_seed = |seed| {
-                let path = Path {
-                    loss: [percent / 100.0, 0.0],
-                    rate_bps: Some(100_000_000),
-                    delay: Duration::from_millis(20),
-                    seed,
-                    bytes: 0,
-                    patience: Duration::ZERO,
-                };
-                carried(*from, *to, &path, time)
-            };
-            let all = (1..=seeds).map(of_seed).collect::<Result<Vec<_>, _>>()?;
-            let middle = median(all);
-            let kernel = *kernels.get_or_insert(middle);
-            eprintln!("{percent} %, {name}: {middle:.2}");
-            row.push(format!("{middle:.2} ({:.2})", middle / kernel));
+    for (loss, percent) in MATRIX_LOSSES.iter().enumerate() {
+        // What each kind carried, by seed.
+        let mut all = vec![Vec::new(); KINDS.len()];
+        for seed in 1..=seeds {
+            let together: Vec<_> = (0..KINDS.len())
+                .map(|kind| Trial { seed, loss, kind })
+                .map(|trial| thread::spawn(move || trial.run(time)))
+                .collect();
+            for (kind, run) in together.into_iter().enumerate() {
+                let carried = run.join().map_err(|_| SideError::new("a run panicked"))??;
+                eprintln!("{percent} %, seed {seed}, {}: {carried:.2}", KINDS[kind].0);
+                all[kind].push(carried);
+            }
+        }
+        let kernel = median(all[0].clone());
+        for (kind, row) in rows.iter_mut().enumerate() {
+            let middle = median(all[kind].clone());
+            let ratios: Vec<f64> = all[kind].iter().zip(&all[0]).map(|(a, b)| a / b).collect();
+            let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+            let most = ratios.iter().copied().fold(0.0, f64::max);
+            row.push(format!(
+                "{middle:.2} {:.2} ({least:.2} to {most:.2})",
+                middle / kernel
+            ));
         }
     }
     for ((name, ..), row) in KINDS.iter().zip(rows) {

@@ -7,6 +7,8 @@
 //!
 //! [`fairness`](crate::fairness) has what transfers do to each other and to a queue.
 
+mod smol;
+
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -71,8 +73,9 @@ pub const PATHS: &[Path] = &[
 /// Shares of the frames that are lost, in percent.
 pub const LOSSES: &[f64] = &[0.0, 0.01, 0.1, 1.0, 3.0];
 
-/// The values of `net.inet.tcp.cc` in the table; with "unpaced", `net.inet.tcp.pacing` is off.
-pub const ALGORITHMS: &[&str] = &["cubic", "cubic unpaced", "bbr", "reno"];
+/// The values of `net.inet.tcp.cc` in the table; with "unpaced", `net.inet.tcp.pacing` is off. The last is another stack.
+pub const ALGORITHMS: &[&str] = &["cubic", "cubic unpaced", "bbr", "reno", SMOLTCP];
+const SMOLTCP: &str = "smoltcp";
 
 /// What a transfer carried, in megabits per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -269,6 +272,9 @@ pub fn goodput(
         loss: (percent / 100.0).into(),
         ..link.clone()
     };
+    if algorithm == SMOLTCP {
+        return smol::goodput(seed, [data, link], path.time);
+    }
     let mut world = World::direct(seed, [data, link])?;
     world.start(0, algorithm)?;
     Ok(world.run(path.time)?[0])
@@ -382,6 +388,8 @@ mod tests {
         let lossy = goodput(&path, 1.0, "cubic", 1).unwrap().late;
         assert!(lossy < clean);
         assert_eq!(lossy, goodput(&path, 1.0, "cubic", 1).unwrap().late);
+        let other = goodput(&path, 0.0, SMOLTCP, 1).unwrap().late;
+        assert!((1.0..20.0).contains(&other), "{other}");
         // A loss in a hundred does not slow a model of the path down, where a window holds hundreds of segments.
         let path = Path {
             rate_bps: 50_000_000,

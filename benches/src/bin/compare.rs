@@ -9,6 +9,7 @@
 //! cargo run --release -p vnet-benches --bin compare -- tap
 //! cargo run --release -p vnet-benches --bin compare -- loss --runs 5
 //! cargo run --release -p vnet-benches --bin compare -- fairness --runs 3
+//! cargo run --release -p vnet-benches --bin compare -- loss-linux --seeds 5
 //! ```
 
 use std::process::ExitCode;
@@ -21,8 +22,9 @@ use vnet_benches::compare::{Contest, run_alone};
 use vnet_benches::report::{Line, table};
 use vnet_benches::{fairness, loss, machine, paths};
 
-/// How long a transfer of `loss-linux` lasts.
-const LOSS_LINUX: Duration = Duration::from_secs(10);
+/// How long a transfer of `loss-linux` lasts, in seconds, and a measurement of any other case.
+const LOSS_LINUX: f64 = 30.0;
+const SECONDS: f64 = 0.5;
 /// What has no peer.
 const IDLE: &str = "async-idle";
 
@@ -38,12 +40,12 @@ struct Arguments {
     /// `loss-linux` for the same losses beside the kernel's TCP; or `list`.
     #[arg(required = true, value_name = "CASE")]
     cases: Vec<String>,
-    /// Recorded measurements of each side; the median is reported, and below it the least and the greatest.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    /// Recorded measurements of each side, or seeds; the median is reported, and below it the least and the greatest.
+    #[arg(long, visible_alias = "seeds", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
-    /// Length of one measurement.
-    #[arg(long, default_value_t = 0.5, value_parser = seconds)]
-    seconds: f64,
+    /// Length of one measurement; half a second if nothing is said, for `loss-linux` 30.
+    #[arg(long, value_parser = seconds)]
+    seconds: Option<f64>,
     /// Bytes that one bulk measurement moves, instead of --seconds; 64M and 2G are understood.
     #[arg(long, value_parser = bytes)]
     bytes: Option<u64>,
@@ -74,9 +76,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let seeds = arguments.runs.into();
+    let time = |usual| Duration::from_secs_f64(arguments.seconds.unwrap_or(usual));
     let simulated = match arguments.cases.as_slice() {
         [name] if name == "loss" => Some(paths::measure(seeds, paths::PATHS)),
-        [name] if name == "loss-linux" => Some(loss::matrix(seeds, LOSS_LINUX)),
+        [name] if name == "loss-linux" => Some(loss::matrix(seeds, time(LOSS_LINUX))),
         [name] if name == "fairness" => Some(fairness::measure(seeds)),
         _ => None,
     };
@@ -101,7 +104,7 @@ fn main() -> ExitCode {
         }
     };
     let options = Options {
-        time: Duration::from_secs_f64(arguments.seconds),
+        time: time(SECONDS),
         bytes: arguments.bytes,
     };
     if let Some(only) = arguments.only {

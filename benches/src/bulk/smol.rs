@@ -130,7 +130,8 @@ impl End {
                 .expect("the interface has no address yet");
         });
         let buffer = || tcp::SocketBuffer::new(vec![0; SOCKET_BUFFER]);
-        let socket = tcp::Socket::new(buffer(), buffer());
+        let mut socket = tcp::Socket::new(buffer(), buffer());
+        socket.set_congestion_control(tcp::CongestionControl::None);
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(socket);
         End {

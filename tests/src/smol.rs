@@ -21,6 +21,8 @@ use smoltcp::wire::{EthernetAddress, IpCidr};
 use vnet::time::Instant;
 use vnet::{OwnedVnet, Port, System};
 
+use crate::frames::{ETHER_LEN, fix_checksums};
+
 /// The vnet's address.
 pub const VNET: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The smoltcp host's address.
@@ -52,6 +54,31 @@ pub struct Stuck {
     pub at: Instant,
 }
 
+/// What may happen to a frame on the wire, each with its probability, in either direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Faults {
+    /// It is lost.
+    pub loss: f64,
+    /// It arrives twice.
+    pub duplicate: f64,
+    /// It is late by up to three times the delay, and overtaken.
+    pub late: f64,
+    /// A bit of it is flipped, if it is an IP packet: what resolves addresses has no checksum.
+    pub corrupt: f64,
+    /// A queue marks it, if it says that it may be marked (RFC 3168).
+    pub mark: f64,
+}
+
+impl Faults {
+    /// Frames are lost, and nothing else.
+    pub fn loss(loss: f64) -> Faults {
+        Faults {
+            loss,
+            ..Faults::default()
+        }
+    }
+}
+
 /// Two hosts, a wire and a clock.
 pub struct World {
     /// The system, driven by hand.
@@ -74,14 +101,13 @@ pub struct Smol {
 }
 
 impl World {
-    /// Two hosts that can talk over IPv4, at time zero. Each frame is lost with the probability `loss`,
-    /// in either direction.
-    pub fn new(seed: u64, loss: f64) -> World {
-        World::between(VNET.into(), SMOL.into(), seed, loss)
+    /// Two hosts that can talk over IPv4, at time zero.
+    pub fn new(seed: u64, faults: Faults) -> World {
+        World::between(VNET.into(), SMOL.into(), seed, faults)
     }
 
     /// The same with these addresses: the vnet's and smoltcp's.
-    pub fn between(vnet_addr: IpAddr, smol_addr: IpAddr, seed: u64, loss: f64) -> World {
+    pub fn between(vnet_addr: IpAddr, smol_addr: IpAddr, seed: u64, faults: Faults) -> World {
         let system = System::manual(seed);
         let vnet = system.create("host").expect("the name is free");
         let port = vnet.port("eth0", None).expect("the name is free");
@@ -99,7 +125,7 @@ impl World {
             now: Instant::ZERO,
             wire: Wire {
                 port,
-                loss,
+                faults,
                 chance: Chance(seed),
                 to_vnet: VecDeque::new(),
                 to_smol: VecDeque::new(),
@@ -207,7 +233,7 @@ fn prefix_len(addr: IpAddr) -> u8 {
 /// Frames under way and the chance that they get lost.
 struct Wire {
     port: Port,
-    loss: f64,
+    faults: Faults,
     chance: Chance,
     to_vnet: VecDeque<(Instant, Vec<u8>)>,
     to_smol: VecDeque<(Instant, Vec<u8>)>,
@@ -221,8 +247,8 @@ impl Wire {
             any = true;
             let frame = packet.to_vec();
             assert!(frame.len() <= MAX_FRAME_LEN, "a frame of {}", frame.len());
-            if self.survives(b'>', now, &frame) {
-                self.to_smol.push_back((now + DELAY, frame));
+            for arrival in self.fate(b'>', now, frame) {
+                insert(&mut self.to_smol, arrival);
             }
         }
         any
@@ -231,8 +257,8 @@ impl Wire {
     fn take_from_smol(&mut self, now: Instant, card: &mut Card) -> bool {
         let any = !card.outgoing.is_empty();
         for frame in card.outgoing.drain(..) {
-            if self.survives(b'<', now, &frame) {
-                self.to_vnet.push_back((now + DELAY, frame));
+            for arrival in self.fate(b'<', now, frame) {
+                insert(&mut self.to_vnet, arrival);
             }
         }
         any
@@ -259,13 +285,57 @@ impl Wire {
             .min()
     }
 
-    fn survives(&mut self, direction: u8, now: Instant, frame: &[u8]) -> bool {
-        let survives = self.chance.unit() >= self.loss;
+    /// When the frame arrives, and what is left of it: not at all, once or twice.
+    fn fate(&mut self, direction: u8, now: Instant, mut frame: Vec<u8>) -> Vec<Arrival> {
+        let survives = self.chance.unit() >= self.faults.loss;
         self.transcript.update([direction, u8::from(survives)]);
         self.transcript.update(now.as_nanos().to_le_bytes());
         self.transcript.update((frame.len() as u64).to_le_bytes());
-        self.transcript.update(frame);
-        survives
+        self.transcript.update(&frame);
+        if !survives {
+            return Vec::new();
+        }
+        if self.chance.happens(self.faults.mark) {
+            mark(&mut frame);
+        }
+        let is_ip = matches!(frame[12..14], [0x08, 0x00] | [0x86, 0xdd]);
+        if self.chance.happens(self.faults.corrupt) && is_ip {
+            let bits = (frame.len() - ETHER_LEN) * 8;
+            let bit = (self.chance.unit() * bits as f64) as usize;
+            frame[ETHER_LEN + bit / 8] ^= 1 << (bit % 8);
+        }
+        let twice = self.chance.happens(self.faults.duplicate);
+        let mut late = || match self.chance.happens(self.faults.late) {
+            true => DELAY.mul_f64(3.0 * self.chance.unit()),
+            false => Duration::ZERO,
+        };
+        let mut arrivals = vec![(now + DELAY + late(), frame.clone())];
+        if twice {
+            arrivals.push((now + DELAY + late(), frame));
+        }
+        arrivals
+    }
+}
+
+/// A frame, and when it arrives.
+type Arrival = (Instant, Vec<u8>);
+
+/// Behind all that arrive no later.
+fn insert(queue: &mut VecDeque<Arrival>, arrival: Arrival) {
+    let at = queue.partition_point(|(at, _)| *at <= arrival.0);
+    queue.insert(at, arrival);
+}
+
+/// Marks a packet that says it may be marked.
+fn mark(frame: &mut [u8]) {
+    match frame[12..14] {
+        [0x08, 0x00] if frame[ETHER_LEN + 1] & 3 != 0 => {
+            frame[ETHER_LEN + 1] |= 3;
+            fix_checksums(frame);
+        }
+        // The traffic class begins in the middle of the first byte.
+        [0x86, 0xdd] if frame[ETHER_LEN + 1] & 0x30 != 0 => frame[ETHER_LEN + 1] |= 0x30,
+        _ => {}
     }
 }
 
@@ -321,6 +391,11 @@ impl phy::TxToken for Sending<'_> {
 struct Chance(u64);
 
 impl Chance {
+    /// Whether something of this probability happens. What never does draws nothing.
+    fn happens(&mut self, probability: f64) -> bool {
+        probability > 0.0 && self.unit() < probability
+    }
+
     /// A number from 0 up to but not including 1.
     fn unit(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -15,7 +15,7 @@ use smoltcp::socket::{icmp, tcp};
 use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpAddress};
 use vnet::net::{EchoEvent, EchoSocket, TcpListener, TcpStream};
 use vnet::time::Instant;
-use vnet_tests::smol::{Progress, SMOL, SMOL_6, Smol, VNET, VNET_6, World};
+use vnet_tests::smol::{Faults, Progress, SMOL, SMOL_6, Smol, VNET, VNET_6, World};
 use vnet_tests::stream::{Sink, Source, Summary};
 
 const PORT: u16 = 7;
@@ -71,7 +71,7 @@ impl Over {
 struct Plan {
     over: Over,
     seed: u64,
-    loss: f64,
+    faults: Faults,
     from_vnet: u64,
     from_smol: u64,
     opening: Opening,
@@ -90,7 +90,13 @@ struct Outcome {
 /// One end connects; data goes both ways at once; both close.
 fn transfer(plan: &Plan) -> Outcome {
     let (ours, theirs) = (plan.over.vnet(), plan.over.smol());
-    let mut world = World::between(ours, theirs, plan.seed, plan.loss);
+    let mut world = World::between(ours, theirs, plan.seed, plan.faults);
+    if plan.faults.mark > 0.0 {
+        world
+            .vnet
+            .set_sysctl("net.inet.tcp.ecn", "accurate")
+            .unwrap();
+    }
     let handle = add_tcp_socket(&mut world.smol);
     let (interface, sockets) = world.smol.parts();
     let socket = sockets.get_mut::<tcp::Socket>(handle);
@@ -297,7 +303,7 @@ fn megabyte(seed: u64, loss: f64) -> Plan {
     Plan {
         over: Over::V4,
         seed,
-        loss,
+        faults: Faults::loss(loss),
         from_vnet: 1_000_000,
         from_smol: 1_000_000,
         opening: Opening::Smol,
@@ -355,7 +361,7 @@ fn either_end_may_open_and_close_first_and_send_nothing() {
                 check(&Plan {
                     over: Over::V4,
                     seed: 6,
-                    loss: 0.0,
+                    faults: Faults::default(),
                     from_vnet,
                     from_smol,
                     opening,
@@ -366,13 +372,35 @@ fn either_end_may_open_and_close_first_and_send_nothing() {
     }
 }
 
+/// Everything at once that a network does to frames.
+#[test]
+fn a_megabyte_each_way_over_a_bad_network() {
+    let faults = Faults {
+        loss: 0.02,
+        duplicate: 0.02,
+        late: 0.1,
+        corrupt: 0.02,
+        mark: 0.2,
+    };
+    for over in [Over::V4, Over::V6] {
+        for seed in 1..=4 {
+            let plan = megabyte(seed, 0.0);
+            check(&Plan {
+                over,
+                faults,
+                ..plan
+            });
+        }
+    }
+}
+
 /// A seed with which the answers to the first three questions for smoltcp's address are lost.
 #[test]
 fn a_connection_waits_for_a_resolution_that_takes_long() {
     check(&Plan {
         over: Over::V4,
         seed: 11782199816306978308,
-        loss: 0.05,
+        faults: Faults::loss(0.05),
         from_vnet: 5000,
         from_smol: 0,
         opening: Opening::Vnet,
@@ -387,12 +415,14 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// Whatever the seed, the version of IP, the loss, the amounts, who connects and who closes first.
+    /// Whatever the seed, the version of IP, what the wire does, the amounts, who connects and who closes first.
     #[test]
     fn every_byte_arrives_once_and_in_order(
         over in prop::sample::select(vec![Over::V4, Over::V6]),
         seed in any::<u64>(),
         loss in prop::sample::select(vec![0.0, 0.01, 0.05]),
+        others in prop::collection::vec(prop::sample::select(vec![0.0, 0.01, 0.05]), 3),
+        mark in prop::sample::select(vec![0.0, 0.2]),
         from_vnet in 0u64..200_000,
         from_smol in 0u64..200_000,
         opening in prop::sample::select(vec![Opening::Vnet, Opening::Smol]),
@@ -402,7 +432,9 @@ proptest! {
             Closing::EachWhenDone,
         ]),
     ) {
-        check(&Plan { over, seed, loss, from_vnet, from_smol, opening, closing });
+        let [duplicate, late, corrupt] = others[..] else { unreachable!("three") };
+        let faults = Faults { loss, duplicate, late, corrupt, mark };
+        check(&Plan { over, seed, faults, from_vnet, from_smol, opening, closing });
     }
 }
 
@@ -465,7 +497,7 @@ fn ping_vnet(over: Over) {
     const IDENT: u16 = 0x22b;
     /// Octets of an echo request before its data, of either version.
     const HEADER: usize = 8;
-    let mut world = World::between(over.vnet(), over.smol(), 7, 0.0);
+    let mut world = World::between(over.vnet(), over.smol(), 7, Faults::default());
     let buffer = || icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 4], vec![0; 8192]);
     let mut socket = icmp::Socket::new(buffer(), buffer());
     socket.bind(icmp::Endpoint::Ident(IDENT)).unwrap();
@@ -499,7 +531,7 @@ fn a_vnet_pings_smoltcp() {
 }
 
 fn ping_smoltcp(over: Over) {
-    let mut world = World::between(over.vnet(), over.smol(), 8, 0.0);
+    let mut world = World::between(over.vnet(), over.smol(), 8, Faults::default());
     let socket = EchoSocket::bind_in(&world.vnet).unwrap();
     for (seq, size) in [0, 56, 1452].into_iter().enumerate() {
         let mut payload = vec![0; size];

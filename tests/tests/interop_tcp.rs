@@ -1,7 +1,11 @@
-//! TCP Fast Open (RFC 7413) with the Linux kernel over a TAP, each side as client and as server, over both families.
+//! TCP with the Linux kernel over a TAP, each side as client and as server: fast open (RFC 7413) over both families here,
+//! and in `interop_tcp/far.rs` what takes a link between the two: losses and marks.
 //!
 //! The kernel's end is in a network namespace of the test's own, whose settings nobody else sees. Where namespaces or TAPs
 //! are not permitted, every test says so and counts as skipped.
+
+#[path = "interop_tcp/far.rs"]
+mod far;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};

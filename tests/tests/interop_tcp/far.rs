@@ -1,0 +1,227 @@
+//! The kernel and a vnet with a link between them:
+//!
+//! ```text
+//!   kernel ── TAP ── switch ── link ── vnet
+//! ```
+
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::thread;
+use std::time::Duration;
+
+use vnet::link::{Discipline, Ecn, Jitter, Order, QueueConfig, Red};
+use vnet::net::{TcpListener, TcpStream};
+use vnet::{LinkConfig, OwnedVnet, System};
+use vnet_tap::{NetNs, Tap, TapConfig};
+use vnet_tests::skip::without_tap;
+use vnet_tests::stream::{Sink, Source};
+
+use super::{KERNEL, PATIENCE, VNET};
+
+/// What goes one way over a bad link.
+const AMOUNT: u64 = 400_000;
+
+struct Apart {
+    _tap: Tap,
+    kernel: NetNs,
+    switch: OwnedVnet,
+    vnet: OwnedVnet,
+}
+
+impl Apart {
+    /// `None`, with the reason printed, when they cannot be made here. The kernel's settings are below
+    /// `/proc/sys/net/ipv4`.
+    fn make(settings: &'static [(&'static str, &'static str)]) -> Option<Apart> {
+        let kernel = NetNs::new().map_err(|e| without_tap(&e)).ok()?;
+        let probed = kernel.run(vnet_tap::probe);
+        probed.map_err(|e| without_tap(&e)).ok()?;
+        for (name, value) in settings {
+            let path = format!("/proc/sys/net/ipv4/{name}");
+            if let Err(error) = kernel.run(move || std::fs::write(path, value)) {
+                println!("skipped: the kernel has no {name}={value}: {error}");
+                return None;
+            }
+        }
+        let system = System::threads();
+        let switch = system.create("switch").unwrap();
+        let vnet = system.create("vnet").unwrap();
+        let inside = (*switch).clone();
+        let tap = kernel
+            .run(move || Tap::attach(&inside, "tap0", TapConfig::default()))
+            .unwrap();
+        switch.bridge("bridge0").unwrap();
+        switch.epair("wire", &vnet, "wire").unwrap();
+        for member in ["tap0", "wire"] {
+            switch.add_member("bridge0", member).unwrap();
+        }
+        let host = tap.host_name();
+        for (theirs, ours, bits) in [(KERNEL[0], VNET[0], 24), (KERNEL[1], VNET[1], 64)] {
+            let nodad = if theirs.is_ipv6() { "nodad" } else { "" };
+            let command = format!("addr add {theirs}/{bits} dev {host} {nodad}");
+            kernel.ip(command.trim()).unwrap();
+            vnet.add_address("wire", format!("{ours}/{bits}").parse().unwrap())
+                .unwrap();
+        }
+        kernel.ip(&format!("link set {host} up")).unwrap();
+        Some(Apart {
+            _tap: tap,
+            kernel,
+            switch,
+            vnet,
+        })
+    }
+
+    /// Both directions of the link.
+    fn set_link(&self, link: &LinkConfig) {
+        for end in [&self.switch, &self.vnet] {
+            end.set_link("wire", link.clone()).unwrap();
+        }
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        self.vnet.protocol_stats().unwrap().get(name).unwrap()
+    }
+
+    /// A connection that the kernel opens: its end, and ours.
+    fn from_kernel(&self, address: IpAddr, port: u16) -> (std::net::TcpStream, TcpStream) {
+        let at = SocketAddr::new(address, port);
+        let listener = TcpListener::bind_in(&self.vnet, at).unwrap();
+        listener.set_accept_timeout(Some(PATIENCE)).unwrap();
+        let connect = move || std::net::TcpStream::connect_timeout(&at, PATIENCE);
+        let theirs = self.kernel.run(connect).unwrap();
+        (theirs, listener.accept().unwrap().0)
+    }
+
+    /// One that we open.
+    fn from_vnet(&self, address: IpAddr, port: u16) -> (std::net::TcpStream, TcpStream) {
+        let at = SocketAddr::new(address, port);
+        let listen = move || std::net::TcpListener::bind(at);
+        let listener = self.kernel.run(listen).unwrap();
+        let ours = TcpStream::connect_in(&self.vnet, at).unwrap();
+        (listener.accept().unwrap().0, ours)
+    }
+
+    /// Data each way at once over a connection, one side of which ends first; what arrives is what was sent, and both see
+    /// the end.
+    fn exchange(theirs: &std::net::TcpStream, ours: &TcpStream, seed: u64, amount: u64) {
+        theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+        ours.set_read_timeout(Some(PATIENCE)).unwrap();
+        let [there, back] = [seed, !seed].map(|seed| Source::new(seed, amount));
+        thread::scope(|scope| {
+            let (sent, received) = (back.clone(), there.clone().summary());
+            scope.spawn(move || {
+                there.write_to(&mut &*theirs).unwrap();
+                theirs.shutdown(Shutdown::Write).unwrap();
+            });
+            scope.spawn(move || {
+                sent.write_to(&mut &*ours).unwrap();
+                ours.shutdown(Shutdown::Write).unwrap();
+            });
+            let at_kernel = scope.spawn(move || Sink::read_from(&mut &*theirs).unwrap());
+            assert_eq!(Sink::read_from(&mut &*ours).unwrap(), received, "{seed}");
+            assert_eq!(at_kernel.join().unwrap(), back.summary(), "{seed}");
+        });
+    }
+}
+
+/// Everything that a network does to frames, and marks of its queue.
+fn bad() -> LinkConfig {
+    let red = Red {
+        min_bytes: 3_000,
+        max_bytes: 60_000,
+        max_probability: 0.2,
+        weight_shift: 0,
+        ecn: Ecn::Mark,
+    };
+    LinkConfig {
+        rate_bps: Some(40_000_000),
+        delay: Duration::from_millis(3),
+        jitter: Jitter::Uniform {
+            amplitude: Duration::from_millis(1),
+            order: Order::Free,
+        },
+        loss: 0.01.into(),
+        duplicate: 0.01,
+        corrupt_undetected: Some(8_000_000),
+        queue: QueueConfig {
+            discipline: Discipline::Red(red),
+            ..QueueConfig::default()
+        },
+        ..LinkConfig::default()
+    }
+}
+
+// Several connections at once, each with fates of its own: over both families, opened by either side.
+#[test]
+fn everything_arrives_over_a_bad_link_whoever_sends() {
+    let Some(apart) = Apart::make(&[("tcp_ecn", "1")]) else {
+        return;
+    };
+    apart.vnet.set_sysctl("net.inet.tcp.ecn", "ask").unwrap();
+    // Neighbours find each other first: what resolves addresses has no checksum.
+    drop(apart.from_kernel(VNET[0], 4999));
+    drop(apart.from_kernel(VNET[1], 4999));
+    apart.set_link(&bad());
+    let apart = &apart;
+    thread::scope(|scope| {
+        for n in 0..8u16 {
+            scope.spawn(move || {
+                let (family, port) = (usize::from(n % 2), 5000 + n);
+                let (theirs, ours) = match n / 2 % 2 {
+                    0 => apart.from_kernel(VNET[family], port),
+                    _ => apart.from_vnet(KERNEL[family], port),
+                };
+                Apart::exchange(&theirs, &ours, port.into(), AMOUNT);
+            });
+        }
+    });
+    // Marks reached both, and were heeded.
+    assert!(apart.count("tcp.ecn_marks_in") > 0);
+    assert!(apart.count("tcp.ecn_reductions") > 0);
+    assert!(apart.count("tcp.retransmits") > 0);
+}
+
+// RFC 9768 3.1.2: a kernel that knows only RFC 3168, or nothing, answers with that.
+#[test]
+fn accurate_feedback_falls_back_to_what_the_kernel_knows() {
+    for (ecn, settings) in [
+        (true, &[("tcp_ecn", "1")] as &[_]),
+        (false, &[("tcp_ecn", "0")]),
+    ] {
+        let Some(apart) = Apart::make(settings) else {
+            return;
+        };
+        apart
+            .vnet
+            .set_sysctl("net.inet.tcp.ecn", "accurate")
+            .unwrap();
+        // Each packet that says it may be marked is marked.
+        let red = Red {
+            min_bytes: 1,
+            max_bytes: 2,
+            max_probability: 1.0,
+            weight_shift: 0,
+            ecn: Ecn::Mark,
+        };
+        let (theirs, ours) = apart.from_vnet(KERNEL[0], 5001);
+        apart.set_link(&LinkConfig {
+            rate_bps: Some(100_000_000),
+            queue: QueueConfig {
+                discipline: Discipline::Red(red),
+                limit_frames: 2000,
+                ..QueueConfig::default()
+            },
+            ..LinkConfig::default()
+        });
+        if ecn {
+            Apart::exchange(&theirs, &ours, 1, 100_000);
+            assert!(apart.count("tcp.ecn_reductions") > 0);
+            assert!(apart.count("tcp.ecn_marks_in") > 0);
+        } else {
+            // Where nothing was agreed, such a queue drops.
+            apart.set_link(&LinkConfig::default());
+            Apart::exchange(&theirs, &ours, 1, 100_000);
+            assert_eq!(apart.count("tcp.ecn_reductions"), 0);
+            assert_eq!(apart.count("tcp.ecn_marks_in"), 0);
+        }
+    }
+}

@@ -465,7 +465,7 @@ fn each_frame_counts_that_comes_for_a_connection_that_is_gone() {
     let (a, b) = pair(&system);
     a.set_offload("eth0", Offload::None).unwrap();
     let slow = LinkConfig {
-        delay: Duration::from_millis(1).into(),
+        delay: Duration::from_millis(1),
         ..LinkConfig::default()
     };
     a.set_link("eth0", slow).unwrap();

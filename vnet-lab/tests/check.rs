@@ -260,7 +260,7 @@ fn all_tunables_that_are_refused_are_told_at_once() {
         let output = vnet(content, &[command, "t.toml"]);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         let said = said(&output);
-        let places = ["t.toml:2:12: ", "t.toml:2:33: ", "t.toml:4:12: "];
+        let places = ["t.toml:2:24: ", "t.toml:2:45: ", "t.toml:4:25: "];
         let told = places.map(|place| said.matches(place).count());
         match command {
             "check" => assert_eq!(told, [1; 3], "{said}"),

@@ -378,13 +378,14 @@ mod tests {
         assert_eq!(tried(&near, &["10.0.0.1/24"]), expected);
     }
 
-    /// RFC 6724 sections 10.3 to 10.6, each in both orders: what configured tables change, and what they do not.
+    /// RFC 6724 sections 10.3 to 10.7, each in both orders: what configured tables change, and what they do not.
     #[test]
     fn the_examples_of_rfc_6724_for_policies() {
         let v4_first = with(&[("::ffff:0:0/96", 100, 4)]);
         let link_local = with(&[("fe80::/10", 33, 1)]);
         let sites = with(&[("2001:db8:1aaa::/48", 43, 6), ("2001:db8:1bbb::/48", 43, 6)]);
         let own_ula = with(&[("fd11:1111:1111::/48", 45, 14)]);
+        let native_6to4 = with(&[("2002:c633:6401::/48", 45, 14)]);
         let default = Policy::default();
         let site_a = &["2001:db8:1aaa::a/64", "2001:db8:70aa::a/64", "fe80::a/64"][..];
         let ula = &["2001:db8:1::1/64", "fd11:1111:1111:1::1/64"][..];
@@ -467,6 +468,31 @@ mod tests {
                 [
                     ("fd11:1111:1111:2::2", "fd11:1111:1111:1::1"),
                     ("2001:db8:2::2", "2001:db8:1::1"),
+                ],
+            ),
+            (
+                &default,
+                &["2002:c633:6401::2/64", "10.1.2.3/24"],
+                [
+                    ("203.0.113.1", "10.1.2.3"),
+                    ("2001:db8:1::1", "2002:c633:6401::2"),
+                ],
+            ),
+            // A 6to4 prefix that a site uses natively, by default and by a row of its own.
+            (
+                &default,
+                &["2002:c633:6401:1::1/64", "10.1.2.3/24"],
+                [
+                    ("203.0.113.1", "10.1.2.3"),
+                    ("2002:c633:6401:2::2", "2002:c633:6401:1::1"),
+                ],
+            ),
+            (
+                &native_6to4,
+                &["2002:c633:6401:1::1/64", "10.1.2.3/24"],
+                [
+                    ("2002:c633:6401:2::2", "2002:c633:6401:1::1"),
+                    ("203.0.113.1", "10.1.2.3"),
                 ],
             ),
         ];

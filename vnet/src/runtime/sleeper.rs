@@ -111,20 +111,32 @@ impl Sleeper {
             return self.bell.take();
         }
         let from = clock.now();
+        let mut has_yielded = false;
         loop {
             for _ in 0..LOOKS {
                 if self.bell.take() {
-                    self.vain.set(0);
+                    // Somebody else may have had the processor for much longer: whoever sleeps gets it sooner.
+                    let is_late = has_yielded && clock.now() - from >= spin;
+                    self.vain.set(vain_after(vain, is_late));
                     return true;
                 }
                 std::hint::spin_loop();
             }
             if clock.now() - from >= spin {
-                self.vain.set(vain.wrapping_add(1));
+                self.vain.set(vain_after(vain, true));
                 return false;
             }
             std::thread::yield_now();
+            has_yielded = true;
         }
+    }
+}
+
+/// Looks in vain, one behind the other, after one more.
+fn vain_after(vain: u32, is_vain: bool) -> u32 {
+    match is_vain {
+        true => vain.wrapping_add(1),
+        false => 0,
     }
 }
 

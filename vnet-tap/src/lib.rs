@@ -45,7 +45,7 @@
 //! are left to whoever needs them, in both directions, by the virtio-net header in front of each frame. Datagrams of UDP
 //! that the host or a guest sends at once (`UDP_SEGMENT`) come in as one frame as well, and are cut at the vnet's port.
 //!
-//! Linux only. Not implemented yet: merging (GRO) where a line has no offload.
+//! Where a line has no offload, the vnet joins the segments that come in one after another. Linux only.
 
 mod buffers;
 mod config;

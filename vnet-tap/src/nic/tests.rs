@@ -22,12 +22,14 @@ pub(super) fn host() -> Option<NetNs> {
         host.ip("link set wire up")?;
         Ok(host)
     });
-    host.map_err(|why| {
-        let required = std::env::var_os("VNET_REQUIRE_TAP").is_some_and(|v| !v.is_empty());
-        assert!(!required, "VNET_REQUIRE_TAP is set: {why}");
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
-    })
-    .ok()
+    host.map_err(|why| skip(&why)).ok()
+}
+
+/// Says aloud what cannot be had here.
+pub(super) fn skip(why: &dyn std::fmt::Display) {
+    let required = std::env::var_os("VNET_REQUIRE_TAP").is_some_and(|v| !v.is_empty());
+    assert!(!required, "VNET_REQUIRE_TAP is set: {why}");
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 fn opened(host: &NetNs, queues: u16) -> Card {

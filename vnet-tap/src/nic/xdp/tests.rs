@@ -7,7 +7,7 @@ use std::time::Instant;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use vnet::{OwnedVnet, System};
 
-use super::super::tests::{PATIENCE, far_end, frame, host, send};
+use super::super::tests::{PATIENCE, far_end, frame, host, send, skip};
 use super::super::{Nic, Xdp, in_its_namespace};
 use super::*;
 use crate::netns::NetNs;
@@ -23,6 +23,9 @@ fn whole() -> Option<NetNs> {
         sys::ethtool(&control, "wire", sys::ETHTOOL_STXCSUM, 0)
     };
     host.run(change).unwrap();
+    // Not every kernel has it, and not every container lets it be had.
+    let open = in_its_namespace(&config(&host, Xdp::Always), generic);
+    open.map_err(|why| skip(&why)).ok()?;
     Some(host)
 }
 

@@ -723,7 +723,12 @@ fn nobody_writes_into_a_strangers_messages() {
         );
         assert_eq!(last(&child), "to a child");
         // The library itself says what is about whom, wherever the thread is.
-        b.set_ip_mtu("lo0", 9000).unwrap();
-        assert_eq!(last(&b), "set_ip_mtu lo0 9000");
+        let is_heard = (0..1000).any(|_| {
+            // What another test has just said for the first time, where nobody listens, is listened to from now on.
+            tracing::callsite::rebuild_interest_cache();
+            b.set_ip_mtu("lo0", 9000).unwrap();
+            last(&b) == "set_ip_mtu lo0 9000"
+        });
+        assert!(is_heard, "{}", last(&b));
     });
 }

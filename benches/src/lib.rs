@@ -25,6 +25,7 @@
 //! | [`compare`] | alternation, medians |
 //! | [`report`] | the table and the JSON lines |
 //! | [`machine`] | what it was measured on, and what |
+//! | [`card`] | a card of smoltcp's whose frames somebody else carries |
 //!
 //! The binary `scale` has no peer: it runs networks of up to thousands of nodes in virtual time and
 //! compares them with small ones; see [`scale`].
@@ -33,6 +34,7 @@
 
 pub mod asynchronous;
 pub mod bulk;
+pub mod card;
 pub mod case;
 pub mod compare;
 pub mod context;

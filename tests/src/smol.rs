@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use smoltcp::iface::{Config, Interface, SocketSet};
-use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
 use smoltcp::wire::{EthernetAddress, IpCidr};
 use vnet::time::Instant;
 use vnet::{OwnedVnet, Port, System};
+use vnet_benches::card::{Card, MAX_FRAME_LEN};
 
 use crate::frames::{ETHER_LEN, fix_checksums};
 
@@ -31,8 +31,6 @@ pub const SMOL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 pub const VNET_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 /// The smoltcp host's address of IPv6.
 pub const SMOL_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
-/// Ethernet MTU of the smoltcp host: an IP MTU of 1500.
-const MAX_FRAME_LEN: usize = 1514;
 /// One way.
 const DELAY: Duration = Duration::from_millis(2);
 
@@ -336,54 +334,6 @@ fn mark(frame: &mut [u8]) {
         // The traffic class begins in the middle of the first byte.
         [0x86, 0xdd] if frame[ETHER_LEN + 1] & 0x30 != 0 => frame[ETHER_LEN + 1] |= 0x30,
         _ => {}
-    }
-}
-
-/// A network card: frames in, frames out.
-#[derive(Default)]
-struct Card {
-    incoming: VecDeque<Vec<u8>>,
-    outgoing: Vec<Vec<u8>>,
-}
-
-impl Device for Card {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Sending<'a>;
-
-    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Received, Sending<'_>)> {
-        let frame = self.incoming.pop_front()?;
-        Some((Received(frame), Sending(&mut self.outgoing)))
-    }
-
-    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Sending<'_>> {
-        Some(Sending(&mut self.outgoing))
-    }
-
-    /// Checksums are computed and verified, which is the default.
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = MAX_FRAME_LEN;
-        capabilities
-    }
-}
-
-struct Received(Vec<u8>);
-
-impl phy::RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-struct Sending<'a>(&'a mut Vec<Vec<u8>>);
-
-impl phy::TxToken for Sending<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = vec![0; len];
-        let result = f(&mut frame);
-        self.0.push(frame);
-        result
     }
 }
 

@@ -4,11 +4,9 @@
 //! everything else by default. The system is driven by hand: its clock is moved to whatever is due next in the vnets or in
 //! smoltcp, whose own has microseconds.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp;
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 use std::net::Ipv4Addr;
@@ -16,10 +14,8 @@ use vnet::time::Instant;
 use vnet::{LinkConfig, OwnedVnet, Port, System};
 
 use super::{BUFFER, CHUNK, Carried, PORT, RECEIVER, WIRE, sender_address, text};
+use crate::card::Card;
 use crate::compare::SideError;
-
-/// Ethernet MTU: an IP MTU of 1500.
-const MAX_FRAME_LEN: usize = 1514;
 
 /// Runs one transfer over a link with these ends, of the data and of the acknowledgements, and returns what it carried.
 pub(super) fn goodput(
@@ -154,51 +150,4 @@ impl End {
 
 fn micros(now: Instant) -> smoltcp::time::Instant {
     smoltcp::time::Instant::from_micros((now.as_nanos() / 1000) as i64)
-}
-
-/// A network card: frames in, frames out.
-#[derive(Default)]
-struct Card {
-    incoming: VecDeque<Vec<u8>>,
-    outgoing: Vec<Vec<u8>>,
-}
-
-impl Device for Card {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Sending<'a>;
-
-    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Received, Sending<'_>)> {
-        let frame = self.incoming.pop_front()?;
-        Some((Received(frame), Sending(&mut self.outgoing)))
-    }
-
-    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Sending<'_>> {
-        Some(Sending(&mut self.outgoing))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = MAX_FRAME_LEN;
-        capabilities
-    }
-}
-
-struct Received(Vec<u8>);
-
-impl phy::RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-struct Sending<'a>(&'a mut Vec<Vec<u8>>);
-
-impl phy::TxToken for Sending<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = vec![0; len];
-        let result = f(&mut frame);
-        self.0.push(frame);
-        result
-    }
 }

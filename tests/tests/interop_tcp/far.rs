@@ -82,7 +82,7 @@ impl Apart {
     }
 
     /// A connection that the kernel opens: its end, and ours.
-    fn from_kernel(&self, address: IpAddr, port: u16) -> (std::net::TcpStream, TcpStream) {
+    fn by_kernel(&self, address: IpAddr, port: u16) -> (std::net::TcpStream, TcpStream) {
         let at = SocketAddr::new(address, port);
         let listener = TcpListener::bind_in(&self.vnet, at).unwrap();
         listener.set_accept_timeout(Some(PATIENCE)).unwrap();
@@ -92,7 +92,7 @@ impl Apart {
     }
 
     /// One that we open.
-    fn from_vnet(&self, address: IpAddr, port: u16) -> (std::net::TcpStream, TcpStream) {
+    fn by_vnet(&self, address: IpAddr, port: u16) -> (std::net::TcpStream, TcpStream) {
         let at = SocketAddr::new(address, port);
         let listen = move || std::net::TcpListener::bind(at);
         let listener = self.kernel.run(listen).unwrap();
@@ -158,8 +158,8 @@ fn everything_arrives_over_a_bad_link_whoever_sends() {
     };
     apart.vnet.set_sysctl("net.inet.tcp.ecn", "ask").unwrap();
     // Neighbours find each other first: what resolves addresses has no checksum.
-    drop(apart.from_kernel(VNET[0], 4999));
-    drop(apart.from_kernel(VNET[1], 4999));
+    drop(apart.by_kernel(VNET[0], 4999));
+    drop(apart.by_kernel(VNET[1], 4999));
     apart.set_link(&bad());
     let apart = &apart;
     thread::scope(|scope| {
@@ -167,8 +167,8 @@ fn everything_arrives_over_a_bad_link_whoever_sends() {
             scope.spawn(move || {
                 let (family, port) = (usize::from(n % 2), 5000 + n);
                 let (theirs, ours) = match n / 2 % 2 {
-                    0 => apart.from_kernel(VNET[family], port),
-                    _ => apart.from_vnet(KERNEL[family], port),
+                    0 => apart.by_kernel(VNET[family], port),
+                    _ => apart.by_vnet(KERNEL[family], port),
                 };
                 Apart::exchange(&theirs, &ours, port.into(), AMOUNT);
             });
@@ -202,7 +202,7 @@ fn accurate_feedback_falls_back_to_what_the_kernel_knows() {
             weight_shift: 0,
             ecn: Ecn::Mark,
         };
-        let (theirs, ours) = apart.from_vnet(KERNEL[0], 5001);
+        let (theirs, ours) = apart.by_vnet(KERNEL[0], 5001);
         apart.set_link(&LinkConfig {
             rate_bps: Some(100_000_000),
             queue: QueueConfig {

@@ -24,10 +24,22 @@ pub(super) fn take_in(
     header: EtherHeader,
     packet: Packet,
 ) {
-    if !s.merging.more && s.merging.gro.is_empty() {
+    if s.merging.gro.is_empty() && (!s.merging.more || is_other(&header, &packet)) {
         return ether(s, cx, at, header, packet);
     }
     merge(s, cx, at, header, packet);
+}
+
+/// True for a frame that brings something other than TCP, as far as that is at hand.
+#[inline]
+fn is_other(header: &EtherHeader, packet: &Packet) -> bool {
+    let proto = match header.ether_type {
+        EtherType::IPV4 => ETHER_LEN + 9,
+        EtherType::IPV6 => ETHER_LEN + 6,
+        _ => return true,
+    };
+    let proto = packet.head().get(proto);
+    proto.is_some_and(|proto| *proto != IpProto::TCP.0)
 }
 
 #[inline(never)]

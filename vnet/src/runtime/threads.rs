@@ -56,6 +56,8 @@ const TIMER_LOOKS: u32 = 32;
 const RUN_BUDGET: usize = 16;
 /// The time in which a call services others before workers take over.
 const DISPATCH_TIME: Duration = Duration::from_millis(1);
+/// The time after which a thread shares what waits for it with the workers: it takes about as long to wake one.
+const SHARE_TIME: Duration = Duration::from_micros(20);
 
 /// The configuration of [`System::threads_with`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +139,8 @@ struct Shared {
     config: ThreadsConfig,
     /// Vnets in `Sleep::turns`.
     handed_over: AtomicUsize,
+    /// Threads that have been servicing vnets for [`SHARE_TIME`].
+    engaged: AtomicUsize,
     sleep: Mutex<Sleep>,
     /// For one of the idle workers.
     bell: Condvar,
@@ -184,6 +188,10 @@ struct Local {
     /// Vnets that this thread made ready and will service itself.
     ready: RefCell<VecDeque<Arc<VnetCore>>>,
     dispatching: Cell<bool>,
+    /// When it began to service vnets.
+    began: Cell<Instant>,
+    /// Whether it is one of `Shared::engaged`.
+    engaged: Cell<bool>,
 }
 
 thread_local! {
@@ -193,6 +201,8 @@ thread_local! {
             now: Cell::new(Instant::ZERO),
             ready: RefCell::new(VecDeque::new()),
             dispatching: Cell::new(false),
+            began: Cell::new(Instant::ZERO),
+            engaged: Cell::new(false),
         }
     };
     static SLEEPER: Sleeper = Sleeper::new();
@@ -206,6 +216,7 @@ impl Shared {
             pool: Pool::new(workers, config.task_threads),
             config: ThreadsConfig { workers, ..config },
             handed_over: AtomicUsize::new(0),
+            engaged: AtomicUsize::new(0),
             sleep: Mutex::new(Rank::Driver, Sleep::default()),
             bell: Condvar::new(),
             alarm: Condvar::new(),
@@ -302,6 +313,7 @@ impl Shared {
             if service(&vnet) == Left::Nothing {
                 return;
             }
+            self.share();
             if last_reading() > until {
                 break;
             }
@@ -329,10 +341,37 @@ impl Shared {
                 turns::settle(&vnet, time, left);
                 return;
             }
+            self.share();
             if turns::is_over(&vnet, time) {
                 turns::settle(&vnet, time, left);
                 return again(vnet);
             }
+        }
+    }
+
+    /// Hands what waits for this thread to the workers, if it has been servicing vnets for a while and a worker is
+    /// free. So a stream through many vnets keeps several processors busy: while one thread is at a vnet's next frames,
+    /// another one takes those before them onward.
+    fn share(&self) {
+        let _ = LOCAL.try_with(|local| {
+            if local.now.get() < local.began.get() + SHARE_TIME {
+                return;
+            }
+            if !local.engaged.replace(true) {
+                self.engaged.fetch_add(1, Ordering::Relaxed);
+            }
+            if self.engaged.load(Ordering::Relaxed) <= self.config.workers {
+                local.delegate_ready();
+            }
+        });
+    }
+
+    /// Notes that this thread begins to service vnets, and when it stops.
+    fn engage<'a>(&'a self, local: &'a Local) -> Engagement<'a> {
+        local.began.set(local.now.get());
+        Engagement {
+            shared: self,
+            local,
         }
     }
 
@@ -343,6 +382,7 @@ impl Shared {
                 return;
             }
             let _dispatching = Dispatching::begin(local);
+            let _engagement = self.engage(local);
             // Each service reads the clock, so this thread knows about what time it is.
             let until = local.now.get() + DISPATCH_TIME;
             for _ in 0..DISPATCH_BUDGET {
@@ -354,6 +394,7 @@ impl Shared {
                 if local.now.get() > until {
                     break;
                 }
+                self.share();
             }
             local.delegate_ready();
         });
@@ -437,12 +478,15 @@ impl Shared {
     /// Does a job on a worker, and services what the job made ready. A panic must not end the
     /// worker.
     fn serve(&self, job: Job) {
-        match job {
-            Job::Turn(vnet) => callback::contained("a service", || self.run_turn(vnet)),
-            Job::Due(vnet) => callback::contained("a service", || self.run_due(vnet)),
-            Job::Wake(waker) => callback::contained("a waker", || waker.wake()),
-        }
-        callback::contained("a service", || self.dispatch());
+        LOCAL.with(|local| {
+            let _engagement = self.engage(local);
+            match job {
+                Job::Turn(vnet) => callback::contained("a service", || self.run_turn(vnet)),
+                Job::Due(vnet) => callback::contained("a service", || self.run_due(vnet)),
+                Job::Wake(waker) => callback::contained("a waker", || waker.wake()),
+            }
+            callback::contained("a service", || self.dispatch());
+        });
     }
 }
 
@@ -523,6 +567,20 @@ fn claim(vnet: &VnetCore) -> bool {
         match state.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => return seen == IDLE,
             Err(now) => seen = now,
+        }
+    }
+}
+
+/// A thread services vnets.
+struct Engagement<'a> {
+    shared: &'a Shared,
+    local: &'a Local,
+}
+
+impl Drop for Engagement<'_> {
+    fn drop(&mut self) {
+        if self.local.engaged.take() {
+            self.shared.engaged.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -724,42 +782,4 @@ impl Driver for Threads {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A vnet with a distant deadline is armed for a near one again and again.
-    #[test]
-    fn a_vnet_has_one_timer() {
-        let system = System::manual(1);
-        let vnet = system.create("a").expect("a free name");
-        vnet.core.sched.armed.store(u64::MAX, Ordering::Release);
-        let shared = Shared::new(ThreadsConfig::default());
-        let at = Instant::from_nanos;
-        for now in 0..1000 {
-            shared.set_timer(&vnet.core, at(1_000_000));
-            shared.set_timer(&vnet.core, at(now));
-            shared.set_timer(&vnet.core, at(now + 1));
-            let mut sleep = shared.sleep.lock();
-            assert_eq!((sleep.timers.len(), sleep.next()), (1, Some(at(now))));
-            let Some(Due::Service(due, it)) = sleep.pop_due(at(now)) else {
-                panic!("it is a service");
-            };
-            drop(sleep);
-            assert!(disarm(&it, due).is_some());
-        }
-        assert!(shared.sleep.lock().timers.is_empty());
-    }
-
-    #[test]
-    fn vnets_that_are_gone_leave_no_heap_of_timers() {
-        let system = System::manual(1);
-        let shared = Shared::new(ThreadsConfig::default());
-        for n in 0..3 * FEW_ENTRIES as u64 {
-            let gone = system.create("gone").expect("free again");
-            gone.core.sched.armed.store(u64::MAX, Ordering::Release);
-            shared.set_timer(&gone.core, Instant::from_nanos(10 + n));
-            drop(gone);
-            assert!(shared.sleep.lock().timers.len() <= FEW_ENTRIES);
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,73 @@
+use super::*;
+
+/// A vnet with a distant deadline is armed for a near one again and again.
+#[test]
+fn a_vnet_has_one_timer() {
+    let system = System::manual(1);
+    let vnet = system.create("a").expect("a free name");
+    vnet.core.sched.armed.store(u64::MAX, Ordering::Release);
+    let shared = Shared::new(ThreadsConfig::default());
+    let at = Instant::from_nanos;
+    for now in 0..1000 {
+        shared.set_timer(&vnet.core, at(1_000_000));
+        shared.set_timer(&vnet.core, at(now));
+        shared.set_timer(&vnet.core, at(now + 1));
+        let mut sleep = shared.sleep.lock();
+        assert_eq!((sleep.timers.len(), sleep.next()), (1, Some(at(now))));
+        let Some(Due::Service(due, it)) = sleep.pop_due(at(now)) else {
+            panic!("it is a service");
+        };
+        drop(sleep);
+        assert!(disarm(&it, due).is_some());
+    }
+    assert!(shared.sleep.lock().timers.is_empty());
+}
+
+#[test]
+fn what_waits_for_a_thread_that_is_engaged_is_for_free_workers() {
+    let system = System::manual(1);
+    let vnets = ["a", "b"].map(|name| system.create(name).expect("a free name"));
+    let shared = Shared::new(ThreadsConfig {
+        workers: 2,
+        ..ThreadsConfig::default()
+    });
+    LOCAL.with(|local| {
+        let waiting = || local.ready.borrow().len();
+        let list = vnets.iter().map(|vnet| Arc::clone(&vnet.core));
+        local.ready.borrow_mut().extend(list);
+        let began = Instant::from_nanos(7);
+        local.now.set(began);
+        let engagement = shared.engage(local);
+        local
+            .now
+            .set(began + (SHARE_TIME - Duration::from_nanos(1)));
+        shared.share();
+        assert_eq!(waiting(), 2, "it does not take longer than to wake another");
+        assert_eq!(shared.engaged.load(Ordering::Relaxed), 0);
+
+        local.now.set(began + SHARE_TIME);
+        shared.engaged.store(2, Ordering::Relaxed);
+        shared.share();
+        assert_eq!(waiting(), 2, "the workers have enough to do");
+
+        shared.engaged.store(2, Ordering::Relaxed);
+        shared.share();
+        assert_eq!(waiting(), 0, "a worker is free");
+        assert_eq!(shared.engaged.load(Ordering::Relaxed), 2, "it counts once");
+        drop(engagement);
+        assert_eq!(shared.engaged.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn vnets_that_are_gone_leave_no_heap_of_timers() {
+    let system = System::manual(1);
+    let shared = Shared::new(ThreadsConfig::default());
+    for n in 0..3 * FEW_ENTRIES as u64 {
+        let gone = system.create("gone").expect("free again");
+        gone.core.sched.armed.store(u64::MAX, Ordering::Release);
+        shared.set_timer(&gone.core, Instant::from_nanos(10 + n));
+        drop(gone);
+        assert!(shared.sleep.lock().timers.len() <= FEW_ENTRIES);
+    }
+}

@@ -192,6 +192,10 @@ fn datagrams_that_must_not_be_cut_learn_what_their_path_takes() -> Result {
         let told = sender.recv_error()?.expect("it is kept");
         assert_eq!((told.from, told.path_mtu), (ip(family.near[1]), Some(1400)));
         assert_eq!((sender.path_mtu()?, refused()?), (1400, 1));
+        let seen = a.inspect()?;
+        assert!(seen.path_mtus.iter().eq([(&to, &1400)]));
+        let line = format!("\npath to {to} mtu 1400\n");
+        assert!(seen.to_string().contains(&line));
         let error = sender.send(&datagram(1401)).expect_err("too long");
         assert_eq!(says(&error), Some(SocketError::MessageTooLong));
         assert_eq!(sender.recv_error()?.and_then(|e| e.path_mtu), Some(1400));
@@ -214,6 +218,7 @@ fn datagrams_that_must_not_be_cut_learn_what_their_path_takes() -> Result {
         // After ten minutes larger ones are tried again, or when the vnet says.
         system.sleep(Duration::from_secs(601))?;
         assert_eq!(sender.path_mtu()?, 1500);
+        assert!(a.inspect()?.path_mtus.is_empty());
         a.set_sysctl("net.inet.ip.path_mtu_expire", 300_000)?;
         sender.set_dont_fragment(true)?;
         sender.send(&datagram(1500))?;

@@ -6,6 +6,8 @@
 mod acts;
 #[path = "scripts/ipv6.rs"]
 mod ipv6;
+#[path = "scripts/sockets.rs"]
+mod sockets;
 
 use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4};
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use acts::{Action, Frame, Op, script};
 use ipv6::{assert_serves_ipv6, six, source_6, speak_ipv6};
+use sockets::{Sockets, pick};
 use vnet::capture::{Capture, CaptureOptions, LargeSegments, Recorder, Rotate};
 use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::{AdminState, Forwarding, NextHop, OwnedVnet, System, TaskHandle};
@@ -26,16 +29,6 @@ use vnet_tests::peer::Peer;
 use vnet_tests::sockets::Bound;
 use vnet_tests::talks::{Place, Saying, Talks};
 use vnet_tests::topology::{self, vnet, wire};
-
-/// The sockets of one vnet; they may outlive it.
-#[derive(Default)]
-struct Sockets {
-    udp: Vec<UdpSocket>,
-    echo: Vec<EchoSocket>,
-    raw: Vec<RawSocket>,
-    listeners: Vec<TcpListener>,
-    streams: Vec<TcpStream>,
-}
 
 /// One to three vnets, each with a port to the outside, wired to one another.
 struct World {
@@ -51,13 +44,6 @@ struct World {
     tasks: Vec<TaskHandle<()>>,
     /// What is sent and received: made once, because it takes longer to fill than most calls.
     buf: Vec<u8>,
-}
-
-fn pick<T>(from: &[T], n: usize) -> Option<&T> {
-    match from.len() {
-        0 => None,
-        len => from.get(n % len),
-    }
 }
 
 impl World {
@@ -353,9 +339,9 @@ impl World {
                 pick(&mine.streams, s).map(|s| s.shutdown(how));
             }
             Op::Option(s, which) => {
-                pick(&mine.streams, s).map(|s| set_option(s, which).is_ok());
+                mine.set_options(s, which);
             }
-            Op::Close(n) => close(mine, n),
+            Op::Close(n) => mine.close(n),
             _ => {}
         }
     }
@@ -617,34 +603,6 @@ async fn echo(socket: UdpSocket) {
         if from.port() > 5 {
             let _ = socket.send_to(&buf[..n], from);
         }
-    }
-}
-
-fn set_option(s: &TcpStream, which: u8) -> std::io::Result<()> {
-    match which {
-        0 => s.set_nodelay(true),
-        1 => s.set_keepalive(true),
-        2 => s.set_linger(Some(Duration::ZERO)),
-        3 => s.set_linger(Some(Duration::from_secs(1))),
-        4 => s.set_ttl(1),
-        5 => s.set_ttl(64),
-        6 => s.take_error().map(drop),
-        _ => s.set_nodelay(false),
-    }
-}
-
-fn close(sockets: &mut Sockets, n: usize) {
-    fn one<T>(from: &mut Vec<T>, n: usize) {
-        if !from.is_empty() {
-            from.swap_remove(n % from.len());
-        }
-    }
-    match n % 5 {
-        0 => one(&mut sockets.udp, n / 5),
-        1 => one(&mut sockets.echo, n / 5),
-        2 => one(&mut sockets.raw, n / 5),
-        3 => one(&mut sockets.listeners, n / 5),
-        _ => one(&mut sockets.streams, n / 5),
     }
 }
 

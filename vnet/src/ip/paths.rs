@@ -85,6 +85,13 @@ impl<F: Family> Paths<F> {
         }
     }
 
+    /// The destinations that are known to have narrow paths, in order, and what those take.
+    pub(crate) fn narrow(&self, now: Instant) -> impl Iterator<Item = (F::Addr, u32)> {
+        let known = self.narrow.iter().map(|(dst, path)| (*dst, path));
+        let known = known.filter(move |(_, path)| !path.is_over(now, self.lifetime));
+        known.map(|(dst, path)| (dst, path.ip_mtu))
+    }
+
     /// True when nothing is known to be narrow.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
@@ -168,6 +175,8 @@ mod tests {
         assert_eq!(paths.ip_mtu(at(1), ip(1)), Some(1400));
         paths.learn(at(2), router, ip(1), 1280);
         assert_eq!(paths.ip_mtu(at(601), ip(1)), Some(1280));
+        assert!(paths.narrow(at(601)).eq([(ip(1), 1280)]));
+        assert!(paths.narrow(at(602)).eq([]));
         assert_eq!(paths.ip_mtu(at(602), ip(1)), None);
         paths.learn(at(602), router, ip(1), 1500);
         assert_eq!(paths.ip_mtu(at(602), ip(1)), Some(1500));

@@ -85,6 +85,7 @@ fn all(seen: &Inspection, width: usize, f: &mut String) -> fmt::Result {
     interfaces.try_for_each(|i| interface(i, width, f))?;
     routes(&seen.routes, f)?;
     neighbours(seen, f)?;
+    path_mtus(seen, f)?;
     lldp(seen, f)?;
     sockets(seen, f)?;
     numbers(seen, f)?;
@@ -367,6 +368,17 @@ fn neighbours(seen: &Inspection, f: &mut String) -> fmt::Result {
             )?,
         }
         writeln!(f, " [ethernet]")?;
+    }
+    Ok(())
+}
+
+/// What paths take.
+fn path_mtus(seen: &Inspection, f: &mut String) -> fmt::Result {
+    if !seen.path_mtus.is_empty() {
+        writeln!(f)?;
+    }
+    for (to, mtu) in &seen.path_mtus {
+        writeln!(f, "path to {to} mtu {mtu}")?;
     }
     Ok(())
 }

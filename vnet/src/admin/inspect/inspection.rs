@@ -76,6 +76,10 @@ pub struct Inspection {
     pub routes: Vec<RouteInfo>,
     /// Its neighbours, in the order of their table.
     pub neighbours: Vec<NeighbourInfo>,
+    /// The destinations whose paths are known to take shorter packets than its own links do, and the largest packet that
+    /// each takes, in bytes (RFC 1191, RFC 8201).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub path_mtus: BTreeMap<IpAddr, u32>,
     /// The neighbours at the other ends of its wires that announce themselves by LLDP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lldp: Vec<LldpNeighbour>,
@@ -181,6 +185,7 @@ impl Inspection {
             mut interfaces,
             mut routes,
             mut neighbours,
+            path_mtus: _,
             lldp: _,
             sockets: _,
             counters: _,
@@ -246,6 +251,7 @@ impl Inspection {
             interfaces,
             routes,
             neighbours,
+            path_mtus: BTreeMap::new(),
             lldp: Vec::new(),
             sockets: Vec::new(),
             counters: BTreeMap::new(),
@@ -418,6 +424,7 @@ impl Vnet {
             interfaces: interface_views(inside, cx.now, self.name()),
             routes: routes::list(stack),
             neighbours: super::neighbours(stack, cx.now),
+            path_mtus: stack.ip.narrow_paths(cx.now).collect(),
             lldp: stack
                 .lldp
                 .neighbours(cx.now, |id| Some(&*stack.ifs.get(id)?.name)),

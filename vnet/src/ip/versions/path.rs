@@ -4,12 +4,21 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::Ip;
 use crate::base::time::{Duration, Instant};
+use crate::packet::header::zone;
 
 /// What is remembered of a path of IPv4 at least: to go below what every host takes in, in fragments if need be, is in
 /// nobody's interest but an attacker's, and routers may cut packets that are no longer (RFC 791 section 3.1).
 const MIN_MTU_V4: u32 = 576;
 
 impl Ip {
+    /// The destinations whose paths are known to be narrower than our links, those of IPv4 first, and what they take.
+    pub(crate) fn narrow_paths(&self, now: Instant) -> impl Iterator<Item = (IpAddr, u32)> {
+        let v4 = self.paths_v4.narrow(now);
+        let v4 = v4.map(|(dst, ip_mtu)| (IpAddr::V4(dst), ip_mtu));
+        let v6 = self.paths.narrow(now);
+        v4.chain(v6.map(|(dst, ip_mtu)| (IpAddr::V6(zone::wire(dst)), ip_mtu)))
+    }
+
     /// What the path to `dst` takes, of what our own link takes.
     pub(crate) fn path_mtu(&self, now: Instant, dst: IpAddr, ip_mtu: u32) -> u32 {
         let known = match dst {

@@ -29,6 +29,12 @@ pub(crate) struct Gro {
 #[derive(Debug)]
 struct Held {
     packet: Packet,
+    flow: Flow,
+}
+
+/// What is known of the segments that are joined.
+#[derive(Clone, Copy, Debug)]
+struct Flow {
     l3: u8,
     l4: u8,
     headers_len: u8,
@@ -76,9 +82,9 @@ impl Gro {
     /// # Errors
     /// The frame, if none could be joined to it.
     pub(crate) fn hold(&mut self, mut packet: Packet, l3: usize) -> Result<(), Packet> {
-        match Held::first(&mut packet, l3) {
-            Some(first) => {
-                self.held = Some(Held { packet, ..first });
+        match Flow::of(&mut packet, l3) {
+            Some(flow) => {
+                self.held = Some(Held { packet, flow });
                 Ok(())
             }
             None => Err(packet),
@@ -98,9 +104,9 @@ struct Next {
     flags: u8,
 }
 
-impl Held {
-    /// What is known of a flow from the first of its segments; without that segment.
-    fn first(packet: &mut Packet, l3: usize) -> Option<Held> {
+impl Flow {
+    /// What is known from the first segment, if others can be joined to it.
+    fn of(packet: &mut Packet, l3: usize) -> Option<Flow> {
         if packet.meta.gso.is_some() {
             return None;
         }
@@ -125,8 +131,7 @@ impl Held {
             return None;
         }
         let next_seq = seq_of(&packet.head()[l4..]).wrapping_add(payload_len as u32);
-        Some(Held {
-            packet: Packet::outgoing(Payload::new()),
+        Some(Flow {
             l3: l3 as u8,
             l4: l4 as u8,
             headers_len: headers_len as u8,
@@ -137,26 +142,35 @@ impl Held {
         })
     }
 
+    /// Where the headers of IP and of TCP are.
+    #[inline]
+    fn headers(&self) -> (usize, usize) {
+        (usize::from(self.l3), usize::from(self.l4))
+    }
+}
+
+impl Held {
     /// Asks whether a frame is the next.
     #[inline]
     fn follows(&self, packet: &mut Packet) -> Option<Next> {
-        let (l3, l4) = (usize::from(self.l3), usize::from(self.l4));
+        let flow = &self.flow;
+        let (l3, l4) = flow.headers();
         let len = packet.len();
-        let payload_len = len.checked_sub(self.headers_len.into())?;
+        let payload_len = len.checked_sub(flow.headers_len.into())?;
         if packet.meta.gso.is_some()
             || packet.meta.rcvif != self.packet.meta.rcvif
             || payload_len == 0
-            || payload_len > self.segment_size.into()
+            || payload_len > flow.segment_size.into()
             || self.packet.len() - l3 + payload_len > LONGEST
         {
             return None;
         }
-        let head = packet.pull_up(self.headers_len.into())?;
+        let head = packet.pull_up(flow.headers_len.into())?;
         let flags = head[l4 + FLAGS];
-        if seq_of(&head[l4..]) != self.next_seq
-            || said_len(self.kind, &head[l3..]) != len - l3
+        if seq_of(&head[l4..]) != flow.next_seq
+            || said_len(flow.kind, &head[l3..]) != len - l3
             || !self.has_headers(head)
-            || !is_sound(packet, self.kind, l3, l4)
+            || !is_sound(packet, flow.kind, l3, l4)
         {
             return None;
         }
@@ -166,14 +180,15 @@ impl Held {
     /// Compares what must be equal, which is all but a few fields.
     #[inline]
     fn has_headers(&self, other: &[u8]) -> bool {
-        let (l3, l4) = (usize::from(self.l3), usize::from(self.l4));
+        let flow = &self.flow;
+        let (l3, l4) = flow.headers();
         let ours = self.packet.head();
         let equal = |range: std::ops::Range<usize>| ours[range.clone()] == other[range];
-        let ip = match self.kind {
+        let ip = match flow.kind {
             // All but total length and identification, and the checksum over them.
             GsoKind::Tcp4 => {
                 let (ours, other) = (&ours[l3..], &other[l3..]);
-                let ident = word(ours, 4).wrapping_add(self.segments);
+                let ident = word(ours, 4).wrapping_add(flow.segments);
                 ours[..2] == other[..2]
                     && ours[6..10] == other[6..10]
                     && ours[12..20] == other[12..20]
@@ -192,36 +207,33 @@ impl Held {
             && ours[l4..][8..13] == other[l4..][8..13]
             && flags(ours) == flags(other)
             && ours[l4..][14..16] == other[l4..][14..16]
-            && equal(l4 + CHECKSUM + 2..self.headers_len.into())
+            && equal(l4 + CHECKSUM + 2..flow.headers_len.into())
     }
 
     #[inline]
     fn append(&mut self, mut packet: Packet, next: Next) -> Joined {
-        let l4 = usize::from(self.l4);
+        let flow = &mut self.flow;
+        let l4 = usize::from(flow.l4);
         self.packet.head_mut()[l4 + FLAGS] |= next.flags & PSH;
-        packet.strip(self.headers_len.into());
+        packet.strip(flow.headers_len.into());
         self.packet.payload.append(packet.into_payload());
-        self.next_seq = self.next_seq.wrapping_add(next.payload_len as u32);
-        self.segments += 1;
-        match next.flags & PSH != 0 || next.payload_len < self.segment_size.into() {
+        flow.next_seq = flow.next_seq.wrapping_add(next.payload_len as u32);
+        flow.segments += 1;
+        match next.flags & PSH != 0 || next.payload_len < flow.segment_size.into() {
             true => Joined::Last,
             false => Joined::More,
         }
     }
 
     fn finish(self) -> (Packet, u16) {
-        let Held {
-            mut packet,
-            segments,
-            ..
-        } = self;
-        if segments == 1 {
+        let Held { mut packet, flow } = self;
+        if flow.segments == 1 {
             return (packet, 1);
         }
-        let (l3, l4) = (usize::from(self.l3), usize::from(self.l4));
+        let (l3, l4) = flow.headers();
         let len = packet.len() - l3;
         let head = &mut packet.head_mut()[l3..];
-        match self.kind {
+        match flow.kind {
             GsoKind::Tcp4 => {
                 let ident = word(head, 4);
                 ipv4::set_len_and_ident(head, len as u16, ident);
@@ -235,10 +247,10 @@ impl Held {
             offset: TCP_CSUM_OFFSET,
         };
         packet.meta.gso = Some(Gso {
-            kind: self.kind,
-            segment_size: self.segment_size,
+            kind: flow.kind,
+            segment_size: flow.segment_size,
         });
-        (packet, segments)
+        (packet, flow.segments)
     }
 }
 

@@ -15,8 +15,8 @@ use clap::{Parser, ValueEnum};
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::time::Instant;
 use vnet::{
-    BridgeConfig, BridgeVlans, Forwarding, MemberConfig, MemberVlans, Offload, OwnedVnet, System,
-    VlanConfig,
+    BridgeConfig, BridgeVlans, Forwarding, LinkConfig, MemberConfig, MemberVlans, Offload,
+    OwnedVnet, System, VlanConfig,
 };
 
 #[derive(Parser)]
@@ -46,6 +46,8 @@ enum Workload {
     UdpRr,
     /// A datagram of 18 bytes, which is a frame of the least length, through a router.
     Forward,
+    /// The same in virtual time, over links that take time: each frame is an event of its own.
+    Events,
 }
 
 impl Workload {
@@ -62,7 +64,7 @@ impl Workload {
             }
             Workload::Bulk1500 => 100,
             Workload::TcpRr | Workload::UdpRr => 2_000,
-            Workload::Forward => 4_000,
+            Workload::Forward | Workload::Events => 4_000,
         }
     }
 
@@ -79,6 +81,7 @@ impl Workload {
             Workload::TcpRr => tcp_rr(operations),
             Workload::UdpRr => udp_rr(operations),
             Workload::Forward => forward(operations),
+            Workload::Events => events(operations),
         }
     }
 }
@@ -133,20 +136,8 @@ impl World {
         World { system, now }
     }
 
-    /// Vnets in a row, joined by wires; the `n`th wire is 198.18.`n`.0/24, with its left end at .1.
     fn row<const N: usize>(&self, names: [&str; N]) -> Result<[OwnedVnet; N], Error> {
-        let mut made = Vec::new();
-        for name in names {
-            made.push(self.system.create(name)?);
-        }
-        for (n, pair) in made.windows(2).enumerate() {
-            pair[0].epair("right", &pair[1], "left")?;
-            for (vnet, end, host) in [(&pair[0], "right", 1), (&pair[1], "left", 2)] {
-                let address = format!("198.18.{n}.{host}/24");
-                vnet.add_address(end, address.parse()?)?;
-            }
-        }
-        made.try_into().map_err(|_| "as many as names".into())
+        row(&self.system, names)
     }
 
     /// Lets the world go on until `f` does not have to wait any more.
@@ -177,6 +168,22 @@ impl World {
         }
         Ok((client, server))
     }
+}
+
+/// Vnets in a row, joined by wires; the `n`th wire is 198.18.`n`.0/24, with its left end at .1.
+fn row<const N: usize>(system: &System, names: [&str; N]) -> Result<[OwnedVnet; N], Error> {
+    let mut made = Vec::new();
+    for name in names {
+        made.push(system.create(name)?);
+    }
+    for (n, pair) in made.windows(2).enumerate() {
+        pair[0].epair("right", &pair[1], "left")?;
+        for (vnet, end, host) in [(&pair[0], "right", 1), (&pair[1], "left", 2)] {
+            let address = format!("198.18.{n}.{host}/24");
+            vnet.add_address(end, address.parse()?)?;
+        }
+    }
+    made.try_into().map_err(|_| "as many as names".into())
 }
 
 /// What has the addresses of a stream's ends.
@@ -286,24 +293,63 @@ fn udp_rr(operations: u32) -> Result<(), Error> {
     Ok(())
 }
 
+/// Datagrams that are on their way together.
+const BURST: u32 = 32;
+
 fn forward(operations: u32) -> Result<(), Error> {
-    /// Datagrams that are on their way together.
-    const BURST: u32 = 32;
     let mut world = World::new();
-    let [a, router, b] = world.row(["a", "router", "b"])?;
+    let (vnets, client, server) = through_a_router(&world.system)?;
+    server.set_nonblocking(true)?;
+    pass(operations, &client, |room| {
+        world.until(|| server.recv(room))?;
+        Ok(())
+    })?;
+    drop(vnets);
+    Ok(())
+}
+
+fn events(operations: u32) -> Result<(), Error> {
+    let system = System::virtual_time(1);
+    let (vnets, client, server) = through_a_router(&system)?;
+    for (vnet, end) in [(&vnets[0], "right"), (&vnets[1], "right")] {
+        let link = LinkConfig {
+            rate_bps: Some(10_000_000),
+            delay: Duration::from_millis(1),
+            ..LinkConfig::default()
+        };
+        vnet.set_link(end, link)?;
+    }
+    pass(operations, &client, |room| {
+        server.recv(room)?;
+        Ok(())
+    })
+}
+
+/// Two hosts and the router between them, with a socket at each host.
+fn through_a_router(system: &System) -> Result<([OwnedVnet; 3], UdpSocket, UdpSocket), Error> {
+    let vnets = row(system, ["a", "router", "b"])?;
+    let [a, router, b] = &vnets;
     router.set_forwarding(Forwarding::Enabled)?;
     let gateway: std::net::Ipv4Addr = "198.18.0.2".parse()?;
     a.add_route("0.0.0.0/0".parse()?, gateway)?;
-    let client = UdpSocket::bind_in(&a, "198.18.0.1:5001")?;
-    let server = UdpSocket::bind_in(&b, "198.18.1.2:5001")?;
-    server.set_nonblocking(true)?;
+    let client = UdpSocket::bind_in(a, "198.18.0.1:5001")?;
+    let server = UdpSocket::bind_in(b, "198.18.1.2:5001")?;
+    Ok((vnets, client, server))
+}
+
+/// Sends datagrams in bursts, and has each received.
+fn pass(
+    operations: u32,
+    client: &UdpSocket,
+    mut receive: impl FnMut(&mut [u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
     let (data, mut room) = ([7; 18], [0; 18]);
     for _ in 0..operations / BURST {
         for _ in 0..BURST {
             client.send_to(&data, "198.18.1.2:5001")?;
         }
         for _ in 0..BURST {
-            world.until(|| server.recv(&mut room))?;
+            receive(&mut room)?;
         }
     }
     Ok(())

@@ -45,12 +45,7 @@ pub(crate) struct Device {
     layer: Layer,
 }
 
-/// A step on the way to a TAP that failed.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) step: Step,
-    pub(crate) error: io::Error,
-}
+type Failure = crate::failure::Failure<Step>;
 
 /// The steps on the way to a TAP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +64,7 @@ pub(crate) enum Step {
 
 impl Step {
     fn failed(self) -> impl Fn(Errno) -> Failure {
-        move |errno| Failure {
-            step: self,
-            error: errno.into(),
-        }
+        move |errno| Failure::of(self, errno)
     }
 }
 
@@ -89,10 +81,7 @@ impl Device {
             enter(&netns)?;
             Device::create_here(&config)
         };
-        let failed = |error| Failure {
-            step: Step::Enter,
-            error,
-        };
+        let failed = |error| Failure::of(Step::Enter, error);
         let thread = Builder::new().name("vnet-tap-netns".into()).spawn(there);
         let ended = thread.map_err(failed)?.join();
         ended.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
@@ -341,7 +330,7 @@ fn plain(name: &str, layer: Layer) -> Result<(OwnedFd, String), Failure> {
     let iface = Iface::without_packet_info(name, mode).map_err(|error| {
         // It does both steps, and does not say which has failed.
         let step = open().map_or_else(|failure| failure.step, |_| Step::Make);
-        Failure { step, error }
+        Failure::of(step, error)
     })?;
     let name = iface.name().to_owned();
     let fd = sys::descriptor_of(iface);
@@ -351,13 +340,9 @@ fn plain(name: &str, layer: Layer) -> Result<(OwnedFd, String), Failure> {
 
 /// Moves the calling thread into a network namespace.
 fn enter(netns: &Path) -> Result<(), Failure> {
-    let failed = |error| Failure {
-        step: Step::Enter,
-        error,
-    };
-    let namespace = File::open(netns).map_err(failed)?;
+    let namespace = File::open(netns).map_err(|error| Failure::of(Step::Enter, error))?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-        .map_err(|errno| failed(errno.into()))
+        .map_err(Step::Enter.failed())
 }
 
 struct FromHost {

@@ -30,6 +30,7 @@
 //! | [`netns`] | a private network namespace, for tests that must not affect the host |
 //! | `config` | how a TAP is to be made |
 //! | `tun` | link headers for a device without them |
+//! | `failure` | at which step one could not be had |
 //! | `device` | the process's end of a TAP |
 //! | `buffers` | memory for frames, used again |
 //! | `pump` | the thread that carries frames between a line and a port, or many of them in turn |
@@ -50,6 +51,7 @@
 mod buffers;
 mod config;
 mod device;
+mod failure;
 mod flow;
 pub mod guest;
 mod line;

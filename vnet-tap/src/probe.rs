@@ -3,7 +3,8 @@
 use std::io;
 
 use crate::config::TapConfig;
-use crate::device::{Device, Failure, Step, TUN_DEVICE};
+use crate::device::{Device, Step, TUN_DEVICE};
+use crate::failure::Failure;
 
 /// Why no TAP can be made here.
 #[derive(Debug, thiserror::Error)]

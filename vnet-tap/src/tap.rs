@@ -8,7 +8,8 @@ use std::sync::Arc;
 use vnet::{AdminError, Offload, Vnet};
 
 use crate::config::TapConfig;
-use crate::device::{DEFAULT_NAME, Device, Failure, Step};
+use crate::device::{DEFAULT_NAME, Device, Step};
+use crate::failure::Failure;
 use crate::probe::Unavailable;
 use crate::pump::{self, MOST_QUEUES, Pumps};
 use crate::report::PumpReport;
@@ -210,7 +211,7 @@ fn queues(config: &TapConfig, error: io::Error) -> TapError {
 }
 
 /// What a failure is called.
-fn told(Failure { step, error }: Failure, config: &TapConfig) -> TapError {
+fn told(Failure { step, error }: Failure<Step>, config: &TapConfig) -> TapError {
     let name = config
         .host_name
         .as_deref()

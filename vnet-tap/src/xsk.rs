@@ -57,12 +57,7 @@ impl Mode {
     }
 }
 
-/// A step on the way to a card's frames that failed.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) step: Step,
-    pub(crate) error: io::Error,
-}
+type Failure = crate::failure::Failure<Step>;
 
 /// The steps on the way to a card's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +76,7 @@ pub(crate) enum Step {
 
 impl Step {
     fn failed(self, error: impl Into<io::Error>) -> Failure {
-        Failure {
-            step: self,
-            error: error.into(),
-        }
+        Failure::of(self, error)
     }
 
     fn of(self, error: xdp::error::SocketError) -> Failure {

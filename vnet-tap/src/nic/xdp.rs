@@ -17,10 +17,11 @@ use vnet::packet::Packet;
 
 use super::{About, LOOK, NicConfig, NicError, Taken, unbound};
 use crate::device::is_complete;
+use crate::failure::Failure;
 use crate::line::{Frame, Halves, Inward, Outward, Written};
 use crate::packet;
 use crate::sys;
-use crate::xsk::{self, Failure, Incoming, Mode, Outgoing, Program, Sent, Socket, Step, Told};
+use crate::xsk::{self, Incoming, Mode, Outgoing, Program, Sent, Socket, Step, Told};
 
 /// In which order ways to run the program are tried.
 pub(super) const MODES: [Mode; 2] = [Mode::Native, Mode::Generic];
@@ -95,7 +96,7 @@ fn fits(name: &str, control: &OwnedFd, about: About, wanted: u16) -> Result<(), 
 }
 
 /// What an error of the kernel's says is missing.
-fn missing(Failure { step, error }: Failure) -> NicError {
+fn missing(Failure { step, error }: Failure<Step>) -> NicError {
     let errno = Errno::from_io_error(&error);
     let is = |errnos: &[Errno]| errno.is_some_and(|errno| errnos.contains(&errno));
     let missing = match step {

@@ -304,43 +304,83 @@ pub const IP_CASES: &[Case] = &[
     },
 ];
 
-/// What needs the right to make TAPs and network namespaces: not among `all`.
+/// How long one measurement of a case with a TAP lasts.
+pub const TAP_TIME: Duration = Duration::from_millis(200);
+
+/// What needs the right to make TAPs and network namespaces: not among `all`. There are many: each is measured for
+/// [`TAP_TIME`] if nothing is said.
 pub const TAP_CASES: &[Case] = &[
     Case {
         name: "tap-out-1500",
-        aim: None,
+        aim: Some(0.8),
         about: "bulk from a vnet to the kernel over a TAP, MTU 1500, against veth",
         prepare: tap::out_1500,
     },
     Case {
         name: "tap-in-1500",
-        aim: None,
+        aim: Some(0.8),
         about: "the same the other way",
         prepare: tap::in_1500,
     },
     Case {
         name: "tap-out-65520",
-        aim: None,
+        aim: Some(0.8),
         about: "bulk from a vnet to the kernel over a TAP, MTU 65520, against veth",
         prepare: tap::out_65520,
     },
     Case {
         name: "tap-in-65520",
-        aim: None,
+        aim: Some(0.8),
         about: "the same the other way",
         prepare: tap::in_65520,
     },
     Case {
+        name: "tap-4-out-1500",
+        aim: Some(0.8),
+        about: "as tap-out-1500, four streams",
+        prepare: tap::four_out_1500,
+    },
+    Case {
+        name: "tap-4-in-1500",
+        aim: Some(0.8),
+        about: "as tap-in-1500, four streams",
+        prepare: tap::four_in_1500,
+    },
+    Case {
+        name: "tap-4-out-65520",
+        aim: Some(0.8),
+        about: "as tap-out-65520, four streams",
+        prepare: tap::four_out_65520,
+    },
+    Case {
+        name: "tap-4-in-65520",
+        aim: Some(0.8),
+        about: "as tap-in-65520, four streams",
+        prepare: tap::four_in_65520,
+    },
+    Case {
         name: "tap-rr",
-        aim: None,
+        aim: Some(1.0),
         about: "one byte there and back over TCP and a TAP, against veth",
         prepare: tap::request_reply,
     },
     Case {
         name: "tap-connect",
-        aim: None,
+        aim: Some(1.0),
         about: "connections from the kernel to a vnet over a TAP, against veth",
         prepare: tap::connect,
+    },
+    Case {
+        name: "tap-small-out",
+        aim: None,
+        about: "64-byte datagrams from a vnet to the kernel, in batches: how many arrive, against veth",
+        prepare: tap::small_out,
+    },
+    Case {
+        name: "tap-small-in",
+        aim: None,
+        about: "the same the other way",
+        prepare: tap::small_in,
     },
     Case {
         name: "tap-plain-out-1500",
@@ -353,6 +393,30 @@ pub const TAP_CASES: &[Case] = &[
         aim: None,
         about: "the same the other way",
         prepare: tap::plain_in_1500,
+    },
+    Case {
+        name: "tap-2-queues-out",
+        aim: None,
+        about: "tap-4-out-1500 over a TAP with two queues, against one",
+        prepare: tap::queues_2_out,
+    },
+    Case {
+        name: "tap-2-queues-in",
+        aim: None,
+        about: "tap-4-in-1500 over a TAP with two queues, against one",
+        prepare: tap::queues_2_in,
+    },
+    Case {
+        name: "tap-4-queues-out",
+        aim: None,
+        about: "tap-4-out-1500 over a TAP with four queues, against one",
+        prepare: tap::queues_4_out,
+    },
+    Case {
+        name: "tap-4-queues-in",
+        aim: None,
+        about: "tap-4-in-1500 over a TAP with four queues, against one",
+        prepare: tap::queues_4_in,
     },
 ];
 

@@ -1,6 +1,6 @@
 //! The figures as a table for people or as JSON lines for programs.
 
-use comfy_table::{Cell, CellAlignment, Table};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table};
 use serde::Serialize;
 
 use crate::compare::{Outcome, Spread};
@@ -57,24 +57,32 @@ impl Line {
     }
 }
 
-/// All lines as a table. Each side has its median, and the least and the greatest of its figures below.
+/// Columns of a terminal.
+const WIDTH: u16 = 80;
+
+/// All lines as a table that fits a terminal. Below each case is the unit; each side has its median, and the least and
+/// the greatest of its figures below. What the peer is takes the room that is left.
 pub fn table(lines: &[Line]) -> String {
     let mut table = Table::new();
     table
         .load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY)
-        .set_header(["case", "vnet", "peer", "unit", "ratio", "aim", "peer is"]);
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(WIDTH)
+        .set_header(["case", "vnet", "peer", "ratio", "aim", "peer is"]);
     for line in lines {
         let number = |v: String| Cell::new(v).set_alignment(CellAlignment::Right);
         let side = |median: f64, [min, max]: [f64; 2]| number(format!("{median}\n{min}..{max}"));
         table.add_row([
-            Cell::new(line.case),
+            Cell::new(format!("{}\n{}", line.case, line.unit)),
             side(line.ours, line.ours_spread),
             side(line.peer, line.peer_spread),
-            Cell::new(line.unit),
             number(line.ratio.to_string()),
             number(line.aim.map_or_else(String::new, |aim| aim.to_string())),
             Cell::new(&line.peer_name),
         ]);
+    }
+    for column in table.column_iter_mut().take(5) {
+        column.set_constraint(ColumnConstraint::ContentWidth);
     }
     table.to_string()
 }
@@ -113,5 +121,25 @@ mod tests {
             r#"{"case":"tcp-rr","unit":"transactions/s","ours":123500.0,"ours_spread":[61730.0,246900.0],"peer":61730.0,"peer_spread":[30860.0,123500.0],"peer_name":"kernel","ratio":2.0,"aim":10.0}"#
         );
         assert!(table(&[line]).contains("61730..246900"));
+    }
+
+    #[test]
+    fn a_table_fits_a_terminal_and_cuts_no_number() {
+        let figures = [1_234_000.0, 123_400_000.0];
+        let line = Line {
+            case: "demux-idle-1000000",
+            unit: Unit::DatagramsPerSecond.name(),
+            ours: 12_340_000.0,
+            ours_spread: figures,
+            peer: 1234.0,
+            peer_spread: figures,
+            peer_name: "kernel TCP over a veth pair, MTU 65520, two threads".into(),
+            ratio: 10_000.0,
+            aim: Some(0.67),
+        };
+        let table = table(&[line]);
+        assert!(table.contains("1234000..123400000") && table.contains("65520"));
+        let widest = table.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(usize::from(WIDTH)), "{table}");
     }
 }

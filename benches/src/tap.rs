@@ -1,12 +1,15 @@
-//! Through a TAP, against two kernels on a veth pair: bulk both ways, a byte there and back, and
-//! connections a second.
+//! Through a TAP, against two kernels on a veth pair: one stream and four both ways, a byte there and back, connections
+//! a second, and small datagrams; and through a TAP with several queues, against one with a single queue.
 //!
 //! On one side a vnet and the kernel, in a network namespace of its own, are neighbours on a TAP; on
 //! the other side the kernel, in two namespaces, talks to itself over a veth pair. Both run over
 //! blocking sockets with a thread at each end. It takes the right to make namespaces and TAPs.
 
+mod small;
+
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroU16;
 use std::thread;
 use std::time::Instant;
 
@@ -27,46 +30,88 @@ const CHUNK: usize = 128 * 1024;
 /// What is done over the pair.
 #[derive(Clone, Copy)]
 enum Work {
-    /// One stream from the near end to the far one.
-    Out,
-    /// One stream from the far end to the near one.
-    In,
+    /// So many streams from the near end to the far one.
+    Out(usize),
+    /// So many streams from the far end to the near one.
+    In(usize),
     /// One byte there and back.
     RequestReply,
     /// Connections made and closed.
     Connect,
+    /// Small datagrams from the near end to the far one.
+    SmallOut,
+    /// Small datagrams from the far end to the near one.
+    SmallIn,
 }
 
 /// A case: work, IP MTU, and what the TAP leaves undone.
 macro_rules! cases {
-    ($($(#[$doc:meta])* $name:ident: $work:ident, $mtu:literal, $offload:ident;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $work:expr, $mtu:literal, $offload:ident;)*) => {
         $($(#[$doc])*
         ///
         /// # Errors
         /// Namespaces or TAPs cannot be made here.
         pub fn $name(options: &Options) -> Result<Contest, SideError> {
-            contest(Work::$work, $mtu, Offload::$offload, options)
+            contest($work, $mtu, Offload::$offload, options)
         })*
     };
 }
 
 cases! {
     /// Bulk from the vnet, MTU 1500.
-    out_1500: Out, 1500, Full;
+    out_1500: Work::Out(1), 1500, Full;
     /// Bulk to the vnet, MTU 1500.
-    in_1500: In, 1500, Full;
+    in_1500: Work::In(1), 1500, Full;
     /// Bulk from the vnet, MTU 65520.
-    out_65520: Out, 65520, Full;
+    out_65520: Work::Out(1), 65520, Full;
     /// Bulk to the vnet, MTU 65520.
-    in_65520: In, 65520, Full;
+    in_65520: Work::In(1), 65520, Full;
+    /// Four streams from the vnet, MTU 1500.
+    four_out_1500: Work::Out(4), 1500, Full;
+    /// Four streams to the vnet, MTU 1500.
+    four_in_1500: Work::In(4), 1500, Full;
+    /// Four streams from the vnet, MTU 65520.
+    four_out_65520: Work::Out(4), 65520, Full;
+    /// Four streams to the vnet, MTU 65520.
+    four_in_65520: Work::In(4), 65520, Full;
     /// A byte there and back.
-    request_reply: RequestReply, 1500, Full;
+    request_reply: Work::RequestReply, 1500, Full;
     /// Connections.
-    connect: Connect, 1500, Full;
+    connect: Work::Connect, 1500, Full;
+    /// Small datagrams from the vnet.
+    small_out: Work::SmallOut, 1500, Full;
+    /// Small datagrams to the vnet.
+    small_in: Work::SmallIn, 1500, Full;
     /// Bulk from the vnet over a plain TAP, MTU 1500.
-    plain_out_1500: Out, 1500, None;
+    plain_out_1500: Work::Out(1), 1500, None;
     /// Bulk to the vnet over a plain TAP, MTU 1500.
-    plain_in_1500: In, 1500, None;
+    plain_in_1500: Work::In(1), 1500, None;
+}
+
+/// A case with several queues: work, and how many.
+macro_rules! cases_of_queues {
+    ($($(#[$doc:meta])* $name:ident: $work:expr, $queues:literal;)*) => {
+        $($(#[$doc])*
+        ///
+        /// # Errors
+        /// Namespaces or TAPs with several queues cannot be made here.
+        pub fn $name(options: &Options) -> Result<Contest, SideError> {
+            let tap = |queues| Pair::over_tap(1500, Offload::Full, queues);
+            let peer_name = "the same with one queue".into();
+            Ok(sides($work, tap($queues)?, tap(1)?, peer_name, options))
+        })*
+    };
+}
+
+cases_of_queues! {
+    /// Four streams from the vnet over two queues.
+    queues_2_out: Work::Out(4), 2;
+    /// Four streams to the vnet over two queues.
+    queues_2_in: Work::In(4), 2;
+    /// Four streams from the vnet over four queues.
+    queues_4_out: Work::Out(4), 4;
+    /// Four streams to the vnet over four queues.
+    queues_4_in: Work::In(4), 4;
 }
 
 fn contest(
@@ -75,21 +120,30 @@ fn contest(
     offload: Offload,
     options: &Options,
 ) -> Result<Contest, SideError> {
+    let (ours, peer) = (Pair::over_tap(mtu, offload, 1)?, Pair::over_veth(mtu)?);
+    let peer_name = "kernel over veth".into();
+    Ok(sides(work, ours, peer, peer_name, options))
+}
+
+fn sides(work: Work, ours: Pair, peer: Pair, peer_name: String, options: &Options) -> Contest {
     let unit = match work {
-        Work::Out | Work::In => Unit::GbitPerSecond,
+        Work::Out(_) | Work::In(_) => Unit::GbitPerSecond,
         Work::RequestReply | Work::Connect => Unit::TransactionsPerSecond,
+        Work::SmallOut | Work::SmallIn => Unit::DatagramsPerSecond,
     };
-    let side = |pair: Pair| Measured {
-        pair,
-        work,
-        options: *options,
+    let side = |pair: Pair| -> Box<dyn Side> {
+        Box::new(Measured {
+            pair,
+            work,
+            options: *options,
+        })
     };
-    Ok(Contest {
+    Contest {
         unit,
-        ours: Box::new(side(Pair::over_tap(mtu, offload)?)),
-        peer: Box::new(side(Pair::over_veth(mtu)?)),
-        peer_name: format!("kernel over veth, MTU {mtu}"),
-    })
+        ours: side(ours),
+        peer: side(peer),
+        peer_name,
+    }
 }
 
 /// Two neighbours.
@@ -110,13 +164,14 @@ enum Station {
 }
 
 impl Pair {
-    fn over_tap(mtu: u16, offload: Offload) -> Result<Pair, SideError> {
+    fn over_tap(mtu: u16, offload: Offload, queues: u16) -> Result<Pair, SideError> {
         let fail = |e: &dyn std::error::Error| SideError::new(e.to_string());
         let kernel = NetNs::new()?;
         let vnet = System::threads().create("near").map_err(|e| fail(&e))?;
         let inside = (*vnet).clone();
         let config = TapConfig {
             offload,
+            queues: NonZeroU16::new(queues).expect("a TAP has a queue"),
             ..TapConfig::default()
         };
         let tap = kernel
@@ -226,45 +281,65 @@ impl Side for Measured {
     fn measure(&mut self) -> Result<f64, SideError> {
         let Pair { near, far } = &self.pair;
         match self.work {
-            Work::Out => self.bulk(near, far),
-            Work::In => self.bulk(far, near),
+            Work::Out(streams) => self.bulk(near, far, streams),
+            Work::In(streams) => self.bulk(far, near, streams),
             Work::RequestReply => self.request_reply(far, near),
             Work::Connect => self.connections(far, near),
+            Work::SmallOut => small::measure(near, far, self.options.time),
+            Work::SmallIn => small::measure(far, near, self.options.time),
         }
     }
 }
 
 impl Measured {
-    /// What `receiver` gets from `sender` in a second, from the first byte to the end of the stream.
-    fn bulk(&self, sender: &Station, receiver: &Station) -> Result<f64, SideError> {
+    /// What `receiver` gets from `sender` in a second by so many streams, from the first byte to the end of the last
+    /// stream.
+    fn bulk(&self, sender: &Station, receiver: &Station, streams: usize) -> Result<f64, SideError> {
         let (listener, at) = receiver.listen()?;
-        let mut to = sender.connect(at)?;
-        let mut from = listener.accept()?;
+        let pairs: io::Result<Vec<_>> = (0..streams)
+            .map(|_| {
+                let to = sender.connect(at)?;
+                Ok((to, listener.accept()?))
+            })
+            .collect();
+        let pairs = pairs?;
         let Options { time, bytes } = self.options;
-        let writer = thread::spawn(move || -> io::Result<u64> {
-            let (start, chunk, mut sent) = (Instant::now(), vec![0x5a; CHUNK], 0);
-            while bytes.map_or(start.elapsed() < time, |bytes| sent < bytes) {
-                to.write_all(&chunk)?;
-                sent += CHUNK as u64;
-            }
-            Ok(sent)
-        });
-        let (mut buf, mut received) = (vec![0; CHUNK], 0);
+        let bytes = bytes.map(|bytes| bytes / streams as u64);
         let start = Instant::now();
-        loop {
-            match from.read(&mut buf)? {
-                0 => break,
-                n => received += n as u64,
+        let ends: Vec<_> = pairs
+            .into_iter()
+            .map(|(mut to, mut from)| {
+                let writer = thread::spawn(move || -> io::Result<u64> {
+                    let (chunk, mut sent) = (vec![0x5a; CHUNK], 0);
+                    while bytes.map_or(start.elapsed() < time, |bytes| sent < bytes) {
+                        to.write_all(&chunk)?;
+                        sent += CHUNK as u64;
+                    }
+                    Ok(sent)
+                });
+                let reader = thread::spawn(move || -> io::Result<u64> {
+                    let (mut buf, mut received) = (vec![0; CHUNK], 0);
+                    loop {
+                        match from.read(&mut buf)? {
+                            0 => return Ok(received),
+                            n => received += n as u64,
+                        }
+                    }
+                });
+                (writer, reader)
+            })
+            .collect();
+        let mut total = 0;
+        for (writer, reader) in ends {
+            let received = reader.join().expect("a reader does not panic")?;
+            let sent = writer.join().expect("a writer does not panic")?;
+            if sent != received {
+                let what = format!("{received} bytes of {sent} arrived");
+                return Err(SideError::new(what));
             }
+            total += received;
         }
-        let took = start.elapsed();
-        let sent = writer.join().expect("the writer does not panic")?;
-        if sent != received {
-            return Err(SideError::new(format!(
-                "{received} bytes of {sent} arrived"
-            )));
-        }
-        Ok(received as f64 * 8.0 / took.as_secs_f64() / 1e9)
+        Ok(total as f64 * 8.0 / start.elapsed().as_secs_f64() / 1e9)
     }
 
     /// A byte from `client` to `server` and back.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use vnet_benches::asynchronous::idle;
-use vnet_benches::case::{Case, Options, every, find};
+use vnet_benches::case::{Case, Options, TAP_CASES, TAP_TIME, every, find};
 use vnet_benches::compare::{Contest, run_alone};
 use vnet_benches::report::{Line, table};
 use vnet_benches::{fairness, loss, machine, paths};
@@ -43,7 +43,7 @@ struct Arguments {
     /// Recorded measurements of each side, or seeds; the median is reported, and below it the least and the greatest.
     #[arg(long, visible_alias = "seeds", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
-    /// Length of one measurement; half a second if nothing is said, for `loss-linux` 30.
+    /// Length of one measurement; half a second if nothing is said, 0.2 for those of `tap`, for `loss-linux` 30.
     #[arg(long, value_parser = seconds)]
     seconds: Option<f64>,
     /// Bytes that one bulk measurement moves, instead of --seconds; 64M and 2G are understood.
@@ -103,12 +103,15 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let options = Options {
-        time: time(SECONDS),
+    let options = |case: &Case| Options {
+        time: match TAP_CASES.iter().any(|tap| tap.name == case.name) {
+            true => time(TAP_TIME.as_secs_f64()),
+            false => time(SECONDS),
+        },
         bytes: arguments.bytes,
     };
     if let Some(only) = arguments.only {
-        return alone(only, &cases, &options, arguments.runs.into());
+        return alone(only, &cases, options, arguments.runs.into());
     }
     if !arguments.json {
         println!("{}", machine::line());
@@ -116,10 +119,10 @@ fn main() -> ExitCode {
     let mut lines = Vec::new();
     let mut failed = 0;
     // First, in a process that holds nothing else.
-    let idle = with_idle.then(|| idle::measure(arguments.connections as usize, options.time));
+    let idle = with_idle.then(|| idle::measure(arguments.connections as usize, time(SECONDS)));
     for case in cases {
         let outcome =
-            (case.prepare)(&options).and_then(|contest| contest.run(arguments.runs.into()));
+            (case.prepare)(&options(&case)).and_then(|contest| contest.run(arguments.runs.into()));
         match outcome {
             Ok(outcome) => {
                 let line = Line::new(case.name, case.aim, outcome);
@@ -154,9 +157,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn alone(only: Only, cases: &[Case], options: &Options, runs: usize) -> ExitCode {
+fn alone(only: Only, cases: &[Case], options: impl Fn(&Case) -> Options, runs: usize) -> ExitCode {
     for case in cases {
-        let figure = (case.prepare)(options).and_then(|contest| {
+        let figure = (case.prepare)(&options(case)).and_then(|contest| {
             let Contest {
                 unit, ours, peer, ..
             } = contest;

@@ -107,6 +107,8 @@ pub(super) fn measure(
     let (to, _) = sender.datagrams()?;
     let (from, at) = receiver.datagrams()?;
     to.connect(at)?;
+    let mut room = mmsg::Room::new(BATCH, LEN + 1);
+    introduce(&to, &from, &mut room)?;
     let writer = thread::spawn(move || -> io::Result<u64> {
         let (start, mut sent) = (Instant::now(), 0u64);
         while start.elapsed() < time {
@@ -118,11 +120,9 @@ pub(super) fn measure(
         }
         Ok(sent)
     });
-    let mut room = mmsg::Room::new(BATCH, LEN + 1);
     let mut heard = Heard::default();
     let mut first = None;
     let mut last = Instant::now();
-    // The neighbour may have to be resolved before the first comes.
     let patience = last + time + Duration::from_secs(2);
     loop {
         match from.receive(&mut room, &mut |datagram| heard.hear(datagram)) {
@@ -139,10 +139,15 @@ pub(super) fn measure(
         }
     }
     let sent = writer.join().expect("the writer does not panic")?;
-    let Heard { count, wrong, .. } = heard;
+    let Heard {
+        count,
+        wrong,
+        first_wrong,
+        ..
+    } = heard;
     match first {
         _ if wrong > 0 => Err(SideError::new(format!(
-            "{wrong} datagrams are not what was sent"
+            "{wrong} datagrams of {sent} are not what was sent, the first (number, bytes, expected): {first_wrong:?}"
         ))),
         Some((first, before)) if count > before && count <= sent => {
             Ok((count - before) as f64 / (last - first).as_secs_f64())
@@ -151,6 +156,22 @@ pub(super) fn measure(
             "{count} datagrams of {sent} arrived"
         ))),
     }
+}
+
+/// Has the neighbours know each other: Linux sends what waits for that behind what is sent in the meantime.
+fn introduce(to: &Socket, from: &Socket, room: &mut mmsg::Room) -> Result<(), SideError> {
+    let mut has_come = false;
+    for _ in 0..100 {
+        if !has_come {
+            to.send(&Bytes::from_static(&[0]))?;
+        }
+        match from.receive(room, &mut |_| has_come = true) {
+            Err(e) if is_quiet(&e) && has_come => return Ok(()),
+            Err(e) if !is_quiet(&e) => return Err(e.into()),
+            _ => {}
+        }
+    }
+    Err(SideError::new("the neighbours do not find each other"))
 }
 
 fn is_quiet(error: &io::Error) -> bool {
@@ -168,6 +189,8 @@ struct Heard {
     next: u64,
     /// Those of another length, and those that come late or twice.
     wrong: u64,
+    /// What the first of them was, and which one was to come.
+    first_wrong: Option<(Option<u64>, usize, u64)>,
 }
 
 impl Heard {
@@ -177,7 +200,11 @@ impl Heard {
             Some(number) if datagram.len() == LEN && number >= self.next => {
                 self.next = number + 1;
             }
-            _ => self.wrong += 1,
+            _ => {
+                self.wrong += 1;
+                self.first_wrong
+                    .get_or_insert((number, datagram.len(), self.next));
+            }
         }
         self.count += 1;
     }

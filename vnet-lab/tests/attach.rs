@@ -3,17 +3,18 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sockopt};
 use rustix::process::{Pid, Signal, kill_process};
 use vnet::net::EchoSocket;
 use vnet::{OwnedVnet, System, VlanConfig};
-use vnet_tap::{Framing, Guest, NetNs};
+use vnet_tap::{Framing, Guest, NetNs, Nic, NicConfig, Xdp};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -267,15 +268,16 @@ fn host() -> Option<NetNs> {
         let probed = host.run(vnet_tap::probe);
         probed.map_err(|error| error.to_string()).map(|()| host)
     });
-    host.inspect_err(|why| {
-        let required = std::env::var_os("VNET_REQUIRE_TAP").is_some_and(|v| !v.is_empty());
-        assert!(
-            !required,
-            "VNET_REQUIRE_TAP is set, but there is no TAP: {why}"
-        );
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
-    })
-    .ok()
+    host.inspect_err(|why| skip(why)).ok()
+}
+
+fn skip(why: &dyn std::fmt::Display) {
+    let required = std::env::var_os("VNET_REQUIRE_TAP").is_some_and(|v| !v.is_empty());
+    assert!(
+        !required,
+        "VNET_REQUIRE_TAP is set, but there is no such device: {why}"
+    );
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 #[test]
@@ -309,6 +311,147 @@ fn a_tap_is_attached_to_a_host() {
     assert_eq!(status, Some(0), "{report}");
     assert!(report.contains("tap lan0"), "{report}");
     host.wait_until_gone("lan0", PATIENCE).unwrap();
+}
+
+/// The topology with something attached that the README shows.
+fn of_the_readme() -> String {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let mut shown = readme.split("```toml\n").skip(1);
+    let mut shown = shown.by_ref().filter_map(|rest| rest.split("```").next());
+    let topology = shown.find(|topology| topology.contains("[[attach]]"));
+    topology.expect("it shows one").to_owned()
+}
+
+#[test]
+fn what_the_readme_shows_joins_guests_the_network_and_the_host() {
+    let topology = of_the_readme();
+    assert!(topology.lines().count() < 20, "{topology}");
+    let Some(host) = host() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().to_owned();
+    let mut running = host.run(move || run(&here, &topology));
+    assert_eq!(running.attached(2), ["qemu lan.sock", "tap vnet0"]);
+    // It is up by what the topology says.
+    host.ip("addr add 192.0.2.20/24 dev vnet0").unwrap();
+    let at = folder.path().join("lan.sock");
+    let connect = || UnixStream::connect(&at).unwrap();
+    let (a, _a) = guest(connect(), "a", "192.0.2.10/24", None);
+    let (b, _b) = guest(connect(), "b", "192.0.2.11/24", None);
+    let (server, kernel) = ("192.0.2.1", "192.0.2.20");
+    for (from, to) in [(&a, server), (&a, kernel), (&b, kernel), (&b, "192.0.2.10")] {
+        assert!(answers(from, to, TRIES), "{to}");
+    }
+    for of_guest in ["192.0.2.10:9", "192.0.2.1:9"] {
+        let refused = host.run(move || TcpStream::connect(of_guest).map(drop));
+        let refused = refused.unwrap_err().kind();
+        assert_eq!(refused, std::io::ErrorKind::ConnectionRefused, "{of_guest}");
+    }
+    let (status, report) = running.interrupt();
+    assert_eq!(status, Some(0), "{report}");
+    assert!(report.contains("qemu lan.sock") && report.contains("tap vnet0"));
+    host.wait_until_gone("vnet0", PATIENCE).unwrap();
+    assert!(!at.exists(), "the socket goes with it");
+}
+
+/// Sends so many echo requests, and checks what comes back.
+fn ping(from: &NetNs, to: Ipv4Addr, count: u8) {
+    let give_up = Instant::now() + PATIENCE;
+    from.run(move || {
+        let kind = (AddressFamily::INET, SocketType::DGRAM);
+        let socket = rustix::net::socket(kind.0, kind.1, Some(ipproto::ICMP)).unwrap();
+        let brief = Some(Duration::from_millis(500));
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, brief).unwrap();
+        rustix::net::connect(&socket, &SocketAddrV4::new(to, 0)).unwrap();
+        let mut answered = 0;
+        while answered < count {
+            assert!(Instant::now() < give_up, "{answered} answers of {count}");
+            // Type 8 (RFC 792); the kernel fills in the checksum and the identifier.
+            let request = [&[8, 0, 0, 0, 0, 0, 0, answered][..], &[answered; 1400]].concat();
+            rustix::net::send(&socket, &request, SendFlags::empty()).unwrap();
+            let mut answer = [0; 1500];
+            // The first may find no neighbour.
+            if let Ok((n, _)) = rustix::net::recv(&socket, &mut answer[..], RecvFlags::empty()) {
+                assert_eq!(answer[0], 0, "an echo reply");
+                assert_eq!(answer[7..n], request[7..]);
+                answered += 1;
+            }
+        }
+    });
+}
+
+/// What `ip` says of an interface, but for what counts.
+fn state(host: &NetNs, interface: &'static str) -> String {
+    let show = move || {
+        Command::new("ip")
+            .args(["-d", "link", "show", "dev", interface])
+            .output()
+    };
+    String::from_utf8(host.run(show).unwrap().stdout).unwrap()
+}
+
+#[test]
+fn a_card_is_attached_by_af_xdp_and_given_back_as_it_was() {
+    let (Some(host), Some(far)) = (host(), host()) else {
+        return;
+    };
+    let there = far.thread_id();
+    host.ip(&format!(
+        "link add nic type veth peer name wire netns {there}"
+    ))
+    .unwrap();
+    far.run(|| fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0"))
+        .unwrap();
+    far.ip("addr add 192.0.2.2/24 dev wire").unwrap();
+    for (end, name) in [(&host, "nic"), (&far, "wire")] {
+        end.ip(&format!("link set {name} up")).unwrap();
+        end.complete_frames(name).unwrap();
+    }
+    let before = state(&host, "nic");
+    let probe = System::threads().create("probe").unwrap();
+    let by_xdp = || NicConfig {
+        xdp: Xdp::Always,
+        ..NicConfig::from("nic")
+    };
+    if let Err(why) = host.run(move || Nic::attach(&probe, "eth0", by_xdp()).map(drop)) {
+        return skip(&why);
+    }
+    assert_eq!(state(&host, "nic"), before);
+    for is_killed in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path().to_owned();
+        let mut running = host.run(move || {
+            let mut command = vnet(&here);
+            Running::start(command.args(["attach", "nic", "nic", "192.0.2.1/24", "--xdp"]))
+        });
+        assert_eq!(running.attached(1), ["nic nic (AF_XDP)"]);
+        let during = state(&host, "nic");
+        assert!(
+            during.contains("prog/xdp") && during.contains("promiscuity 1"),
+            "{during}"
+        );
+        // The host that is attached has another Ethernet address each time, and announced it when nothing was attached yet.
+        far.ip("neigh flush dev wire").unwrap();
+        ping(&far, Ipv4Addr::new(192, 0, 2, 1), 100);
+        let refused = far.run(|| TcpStream::connect("192.0.2.1:9").map(drop));
+        assert_eq!(
+            refused.unwrap_err().kind(),
+            std::io::ErrorKind::ConnectionRefused
+        );
+        if is_killed {
+            running.vnet.kill().unwrap();
+            running.vnet.wait().unwrap();
+        } else {
+            let (status, report) = running.interrupt();
+            assert_eq!(status, Some(0), "{report}");
+            assert!(report.contains("nic nic (AF_XDP)"), "{report}");
+        }
+        assert_eq!(state(&host, "nic"), before);
+    }
+    // The host has its card again.
+    host.ip("addr add 192.0.2.1/24 dev nic").unwrap();
+    far.ip("neigh flush dev wire").unwrap();
+    ping(&far, Ipv4Addr::new(192, 0, 2, 1), 1);
 }
 
 #[test]

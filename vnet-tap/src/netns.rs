@@ -12,6 +12,8 @@ use std::sync::mpsc;
 use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketType, socket};
+
 use crate::sys;
 
 /// Moves the calling thread to a new network namespace, which disappears with the thread. Its
@@ -105,6 +107,21 @@ impl NetNs {
                 "`ip {arguments}` failed: {}",
                 said.trim()
             )))
+        })
+    }
+
+    /// Has an interface send its frames complete, with checksums filled in and segments cut, and leave VLAN tags in those
+    /// that come: what AF_XDP needs of both ends of a veth pair.
+    ///
+    /// # Errors
+    /// What the kernel says: mostly that there is no such interface.
+    pub fn complete_frames(&self, interface: &str) -> io::Result<()> {
+        let interface = interface.to_owned();
+        self.run(move || {
+            let control = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+            sys::ethtool(&control, &interface, sys::ETHTOOL_SFLAGS, 0)?;
+            sys::ethtool(&control, &interface, sys::ETHTOOL_STXCSUM, 0)?;
+            Ok(())
         })
     }
 

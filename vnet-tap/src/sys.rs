@@ -142,9 +142,8 @@ struct EthtoolRequest<'a> {
 const FLAGS_OF: u32 = 0x25;
 /// `ETH_FLAG_RXVLAN`: VLAN tags are taken off what comes in.
 const TAKES_TAGS_OFF: u32 = 1 << 8;
-#[cfg(test)]
+/// Sets these flags, and whether checksums are filled in by the interface and not before it (`linux/ethtool.h`).
 pub(crate) const ETHTOOL_SFLAGS: u32 = 0x26;
-#[cfg(test)]
 pub(crate) const ETHTOOL_STXCSUM: u32 = 0x17;
 
 /// Asks an interface about something that has a number for an answer, or sets it.
@@ -248,7 +247,7 @@ impl Bell {
     }
 
     /// Hears what has been rung.
-    fn silence(&self) {
+    pub(crate) fn silence(&self) {
         let mut count = [0; 8];
         // EAGAIN means that it was silent.
         let _ = rustix::io::read(&self.fd, &mut count[..]);

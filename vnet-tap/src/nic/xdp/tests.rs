@@ -16,13 +16,9 @@ use crate::netns::NetNs;
 /// out.
 fn whole() -> Option<NetNs> {
     let host = host()?;
-    let change = || {
-        let control = unbound()?;
-        sys::ethtool(&control, "nic", sys::ETHTOOL_SFLAGS, 0)?;
-        sys::ethtool(&control, "wire", sys::ETHTOOL_SFLAGS, 0)?;
-        sys::ethtool(&control, "wire", sys::ETHTOOL_STXCSUM, 0)
-    };
-    host.run(change).unwrap();
+    for end in ["nic", "wire"] {
+        host.complete_frames(end).unwrap();
+    }
     // Not every kernel has it, and not every container lets it be had.
     let open = in_its_namespace(&config(&host, Xdp::Always), generic);
     open.map_err(|why| skip(&why)).ok()?;

@@ -20,12 +20,13 @@ mod lanes;
 mod plug;
 mod several;
 mod shared;
+mod stand;
 mod turns;
 mod worker;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub(crate) use turns::Turns;
 
 pub(crate) use shared::may_wait;
 use shared::{CARRIES, Counters, GO_ON, HAND_OVER, OWN, STOP, Shared};
+use stand::Stand;
 use worker::{Left, Worker};
 
 /// A running pump.
@@ -81,8 +83,19 @@ impl Pump {
         let about = Arc::downgrade(&port);
         port.on_ready(Arc::new(move || told.sent(&about)));
         let system = plug.system();
-        let worker = Worker::new(name, shared, inward, port, system, retry_after, busy_poll);
+        // What has to be looked at again, whatever polling says, is left to one thread.
+        let stand = match inward.needs_a_thread() || inward.look_again().is_some() {
+            true => None,
+            false => Some(Stand::new(&shared, &*inward)?),
+        };
+        let to_port = Arc::clone(&port);
+        let mut worker = Worker::new(name, shared, inward, port, system, retry_after, busy_poll);
+        worker.stand = stand.clone();
         let pump = Pump::of(worker)?;
+        if let Some(stand) = stand {
+            let line: Weak<Stand> = Arc::downgrade(&stand);
+            to_port.attended_through(line);
+        }
         plug.keep();
         Ok(pump)
     }
@@ -92,6 +105,7 @@ impl Pump {
         let shared = Arc::clone(&worker.shared);
         let is_alone = worker.inward.needs_a_thread();
         let builder = Builder::new().name(worker.name.clone());
+        let worker = Box::new(worker);
         let thread = builder.spawn(move || {
             CARRIES.set(Some(OWN));
             worker.carry_until_the_end()

@@ -6,12 +6,16 @@
 mod alone;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use alone::{in_a_process_of_its_own, is_inside, leaves_nothing, rounds};
-use vnet::{AdminError, MacAddr, Offload, OwnedVnet, System};
+use vnet::capture::FrameTap;
+use vnet::time::Instant as VnetInstant;
+use vnet::{AdminError, Direction, MacAddr, Offload, OwnedVnet, Packet, System};
 use vnet_tap::{HostState, Layer, Lifetime, NetNs, PumpEnd, Tap, TapConfig, TapError};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 1);
@@ -541,4 +545,69 @@ fn a_port_can_be_attached_again() {
     host.ip(&format!("addr add {HOST}/24 dev {name}")).unwrap();
     host.ip(&format!("link set {name} up")).unwrap();
     Bench { tap, vnet, host }.talk(1000);
+}
+
+/// Counts the TCP segments that a vnet sends, and those that it gets.
+#[derive(Default)]
+struct Segments([AtomicU64; 2]);
+
+impl FrameTap for Segments {
+    fn frame(&self, _: VnetInstant, direction: Direction, packet: &Packet) {
+        let frame = packet.to_vec();
+        // IPv4, and TCP in it.
+        if frame.get(12..14) == Some(&[8, 0]) && frame.get(23) == Some(&6) {
+            let [out, come] = &self.0;
+            let count = match direction {
+                Direction::Out => out,
+                _ => come,
+            };
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn describe(&self) -> String {
+        "segments".into()
+    }
+}
+
+/// A plain device carries each segment for itself. Those that have come by the time at which they are read are one to the
+/// connection, which answers with one acknowledgment: otherwise, there is one for two of them at least.
+#[test]
+fn segments_by_a_plain_tap_are_joined() {
+    let Some(Bench { tap, vnet, host }) = bench() else {
+        return;
+    };
+    tap.detach();
+    let plain = || TapConfig {
+        host_name: Some("plain".into()),
+        host_state: HostState::Up,
+        offload: Offload::None,
+        ..TapConfig::default()
+    };
+    let fd = host.run(move || Tap::open(&plain())).unwrap();
+    let attach = || Tap::from_fd(&vnet, "tap0", fd.try_clone().unwrap(), TapConfig::default());
+    let tap = attach().unwrap();
+    host.ip(&format!("addr add {HOST}/24 dev plain")).unwrap();
+    let listener = vnet::net::TcpListener::bind_in(&vnet, (VNET, 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    let mut theirs = host.run(move || TcpStream::connect(at)).unwrap();
+    let (mut ours, _) = listener.accept().unwrap();
+    // The last segment of the handshake may still be on its way.
+    theirs.write_all(&[1]).unwrap();
+    ours.read_exact(&mut [0]).unwrap();
+    tap.detach();
+    // Nobody reads the device, which keeps what Linux sends before it is acknowledged.
+    const LEN: usize = 8 * 1448;
+    theirs.write_all(&[7; LEN]).unwrap();
+    let segments = Arc::new(Segments::default());
+    let _capture = vnet
+        .start_capture("tap0", Arc::clone(&segments) as _)
+        .unwrap();
+    let tap = attach().unwrap();
+    let mut came = vec![0; LEN];
+    ours.read_exact(&mut came).unwrap();
+    assert_eq!(came, [7; LEN]);
+    tap.detach();
+    let [out, come] = [0, 1].map(|n| segments.0[n].load(Ordering::SeqCst));
+    assert!(come >= 8 && out <= 2, "{out} for {come}");
 }

@@ -181,7 +181,8 @@ pub mod capture {
 #[doc(hidden)]
 pub mod beside {
     pub use crate::instance::beside::{
-        Beside, Clock, HeardNames, as_task, heard_names, is_polling, random_stream,
+        Attendance, Beside, Carried, Clock, HeardNames, Line, as_task, heard_names, is_polling,
+        random_stream,
     };
 }
 

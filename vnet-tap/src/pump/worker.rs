@@ -15,6 +15,7 @@ use super::lanes::Lane;
 use super::shared::{
     ASLEEP, BATCH, BUSY, FOLLOW, FULL, HAND_OVER, PATIENCE, PAUSE, Progress, STOP, Shared, Way,
 };
+use super::stand::Stand;
 use crate::line::{Frame, HEADER_LEN, Inward};
 use crate::report::PumpEnd;
 use crate::sys::{Interest, wait};
@@ -59,6 +60,10 @@ pub(super) struct Worker {
     pub(super) busy_poll: Duration,
     /// Since when it has found nothing, where it looks on.
     pub(super) idle_since: Option<Instant>,
+    /// How it has ended at the hands of another thread.
+    pub(super) ended: Option<PumpEnd>,
+    /// Where others may take it, while its thread sleeps.
+    pub(super) stand: Option<Arc<Stand>>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -110,15 +115,18 @@ impl Worker {
             debt: 0,
             busy_poll,
             idle_since: None,
+            ended: None,
+            stand: None,
         }
     }
 
     /// On a thread of its own.
-    pub(super) fn carry_until_the_end(mut self) -> Left {
+    pub(super) fn carry_until_the_end(mut self: Box<Self>) -> Left {
         let mut pauses = 0;
         loop {
             if self.shared.asked.load(Ordering::SeqCst) == HAND_OVER {
-                return Left::HandedOver(Box::new(self));
+                self.stand = None;
+                return Left::HandedOver(self);
             }
             let next = self.turn();
             pauses = match next {
@@ -130,7 +138,17 @@ impl Worker {
                 Next::Pause if pauses < PATIENCE => thread::yield_now(),
                 Next::Pause => self.shared.bell.wait(PAUSE),
                 Next::Sleep(interest, timeout) => {
-                    let woken = wait(self.inward.fd(), &self.shared.bell, interest, timeout);
+                    let woken = match self.stand.take_if(|stand| {
+                        stand.is_wanted() && interest == Interest::Read && timeout.is_none()
+                    }) {
+                        Some(stand) => {
+                            let (worker, woken) = stand.sleep(self);
+                            self = worker;
+                            self.stand = Some(stand);
+                            woken
+                        }
+                        None => wait(self.inward.fd(), &self.shared.bell, interest, timeout),
+                    };
                     self.wake_up();
                     if let Err(error) = woken {
                         return Left::Ended(self.end_by(error));
@@ -143,6 +161,9 @@ impl Worker {
 
     /// Carries a batch each way, and says what is to be done then.
     pub(super) fn turn(&mut self) -> Next {
+        if let Some(end) = self.ended.take() {
+            return Next::End(end);
+        }
         match self.shared.asked.load(Ordering::SeqCst) {
             STOP => return Next::End(PumpEnd::Detached),
             FOLLOW => {

@@ -1,14 +1,15 @@
 //! The outside end of a port interface: where an emulator's NIC, a TAP device or a test is
 //! connected to a vnet.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use super::record::{IfOp, Op};
 use crate::base::callback;
 use crate::base::lock::{Condvar, Mutex, Rank};
 use crate::base::time::{Duration, Instant};
+use crate::instance::attendance::Line;
 use crate::instance::cores::VnetCore;
 use crate::instance::driver::TimerKey;
 use crate::instance::privilege::Privilege;
@@ -464,6 +465,13 @@ impl Port {
     /// waits for it.
     pub fn on_ready(&self, f: Arc<dyn Fn() + Send + Sync>) {
         self.bell.state.lock().on_ready = Some(f);
+    }
+
+    /// Has threads that wait for something in the port's vnet attend to what carries frames between the port and the
+    /// outside, as long as that is there.
+    #[doc(hidden)]
+    pub fn attended_through(&self, line: Weak<dyn Line>) {
+        self.core.lines.add(line);
     }
 
     /// True when the interface or its vnet is gone: nothing more will come.

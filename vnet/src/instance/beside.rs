@@ -1,6 +1,7 @@
 //! What a crate beside the library needs of a system so that another scheduler can live in its time, as tokio does
 //! by `vnet-tokio`: to run as a task does, and to be asked before each event whether it was given something to do. And
-//! what a resolver of names needs to know of a vnet, for `vnet-dns`.
+//! what a resolver of names needs to know of a vnet, for `vnet-dns`. And what carries frames for a port has to offer so that
+//! a thread which waits in the port's vnet does so meanwhile, for `vnet-tap`.
 //! Programs have no use for it; it is no part of the stable interface.
 
 use std::net::Ipv6Addr;
@@ -16,6 +17,7 @@ use super::vnet::Vnet;
 use crate::base::rng::Rng;
 use crate::packet::header::zone;
 
+pub use super::attendance::{Attendance, Carried, Line};
 pub use super::driver::Beside;
 pub use super::task::is_polling;
 

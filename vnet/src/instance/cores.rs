@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use slotmap::{Key, KeyData};
 
+use super::attendance::Lines;
 use super::directory::{Directory, Slot};
 use super::drain::Drain;
 use super::driver::Driver;
@@ -53,6 +54,8 @@ pub(crate) struct VnetCore {
     pub(crate) parent: Option<Arc<VnetCore>>,
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) inbox: Arc<Inbox>,
+    /// Its ways out that a thread which waits for something in it may attend to.
+    pub(crate) lines: Lines,
     pub(crate) sched: Sched,
     /// What it uses of the processors, and may use.
     pub(crate) processor: Processor,
@@ -152,6 +155,7 @@ impl VnetCore {
             parent: parent.cloned(),
             driver: Arc::clone(&system.driver),
             inbox: Arc::new(Inbox::new()),
+            lines: Lines::new(),
             sched: Sched::new(),
             processor: Processor::new(),
             locals: Locals::new(),

@@ -202,6 +202,11 @@ pub(crate) trait Driver: Schedule {
     /// reports on what everybody waits for.
     fn wait(&self, until: Option<Instant>, site: Site) -> Waited;
 
+    /// The same for something in a vnet: where other threads carry frames for it, this one may do so meanwhile.
+    fn wait_in(&self, _vnet: &VnetCore, until: Option<Instant>, site: Site) -> Waited {
+        self.wait(until, site)
+    }
+
     /// For the driver whose clock is simulated: runs the world. `None` from the others.
     fn run(&self, _to: RunTo, _site: Site) -> Option<RunEnd> {
         None

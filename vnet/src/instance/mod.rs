@@ -17,8 +17,10 @@
 //! | messages | `directory`: whose buffer is where | `messages`: how they get there |
 //! | the driver | `driver`: what an instance requires of it, `task`: tasks as kernel and drivers know them, `site`: where a call was made | |
 //! | | | `beside`: another scheduler in a system's time |
+//! | | `attendance`: carrying frames for a port while waiting | |
 //! | smaller parts | `loans`: interfaces that are lent, `macs`: the Ethernet addresses that a system gives out | |
 
+pub(crate) mod attendance;
 pub(crate) mod authority;
 pub(crate) mod beside;
 pub(crate) mod configure;

@@ -13,7 +13,9 @@ use std::task::{Wake, Waker};
 use crossbeam::sync::{Parker, Unparker};
 
 use super::clock::WallClock;
+use crate::base::lock::{Mutex, Rank};
 use crate::base::time::{Duration, Instant};
+use crate::instance::attendance::{Attendance, Carried, Line};
 use crate::instance::driver::Waited;
 
 /// The number of looks between two yields.
@@ -35,6 +37,9 @@ pub(super) struct Sleeper {
 struct Bell {
     woken: AtomicBool,
     unparker: Unparker,
+    /// It sleeps, or is about to, at a line.
+    is_at_line: AtomicBool,
+    line: Mutex<Option<Arc<dyn Line>>>,
 }
 
 impl Wake for Bell {
@@ -43,15 +48,28 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.woken.swap(true, Ordering::AcqRel) {
+        // Either this sees that it is at a line, or it sees before it sleeps there that it is woken.
+        if !self.woken.swap(true, Ordering::SeqCst) {
             #[cfg(test)]
             crate::base::lock::explore::notify(std::ptr::from_ref(&self.woken).addr(), 1);
-            self.unparker.unpark();
+            if self.is_at_line.load(Ordering::SeqCst) {
+                self.interrupt();
+            } else {
+                self.unparker.unpark();
+            }
         }
     }
 }
 
 impl Bell {
+    #[cold]
+    fn interrupt(&self) {
+        let line = self.line.lock().clone();
+        if let Some(line) = line {
+            line.interrupt();
+        }
+    }
+
     fn take(&self) -> bool {
         self.woken.load(Ordering::Relaxed) && self.woken.swap(false, Ordering::AcqRel)
     }
@@ -63,6 +81,8 @@ impl Sleeper {
         let bell = Arc::new(Bell {
             woken: AtomicBool::new(false),
             unparker: parker.unparker().clone(),
+            is_at_line: AtomicBool::new(false),
+            line: Mutex::new(Rank::Waker, None),
         });
         Sleeper {
             parker,
@@ -104,6 +124,43 @@ impl Sleeper {
         }
     }
 
+    /// The same while this thread carries frames at a line; `None` when somebody else has to, and there is only to be
+    /// waited. It does not spin: it sleeps where what it waits for mostly comes from, and nobody else has to be woken first.
+    /// One who yields its processor instead, beside others who are busy, gets it back much later than one who is woken.
+    pub(super) fn wait_at(
+        &self,
+        line: Arc<dyn Line>,
+        mut attendance: Box<dyn Attendance>,
+        clock: &WallClock,
+        until: Option<Instant>,
+    ) -> Option<Waited> {
+        *self.bell.line.lock() = Some(line);
+        let _leaves = Leaves(&self.bell);
+        // When it is lent, nothing is known to be there, and a line that is ready ends the sleep at once.
+        let mut carried = Carried::All;
+        loop {
+            let left = until.map(|at| clock.until(at));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Some(Waited::TimedOut);
+            }
+            match carried {
+                Carried::Some => {}
+                Carried::All => {
+                    self.bell.is_at_line.store(true, Ordering::SeqCst);
+                    if !self.bell.woken.load(Ordering::SeqCst) {
+                        attendance.sleep(left);
+                    }
+                    self.bell.is_at_line.store(false, Ordering::SeqCst);
+                }
+                Carried::Elsewhere => return None,
+            }
+            carried = attendance.carry();
+            if self.bell.take() {
+                return Some(Waited::Woken);
+            }
+        }
+    }
+
     fn look(&self, clock: &WallClock, spin: Duration) -> bool {
         let vain = self.vain.get();
         if spin.is_zero() || (vain >= PATIENCE && !vain.is_multiple_of(RETRY)) {
@@ -129,6 +186,17 @@ impl Sleeper {
             std::thread::yield_now();
             has_yielded = true;
         }
+    }
+}
+
+/// Forgets the line when the thread leaves it, in whichever way.
+struct Leaves<'a>(&'a Bell);
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.0.is_at_line.store(false, Ordering::SeqCst);
+        let line = self.0.line.lock().take();
+        drop(line);
     }
 }
 

@@ -68,8 +68,8 @@ pub struct ThreadsConfig {
     /// The maximum number of threads that poll tasks. There are more than `workers` only while
     /// those are in polls that do not end and other tasks wait.
     pub task_threads: usize,
-    /// How long a call that must wait spins before it sleeps. A sleeping thread takes tens of
-    /// microseconds to resume; a spinning one keeps a processor busy.
+    /// How long a call that must wait spins before it sleeps, unless it carries frames for a TAP or the like meanwhile. A
+    /// sleeping thread takes tens of microseconds to resume; a spinning one keeps a processor busy.
     pub spin: Duration,
     /// How long before a timer is due the worker that keeps the timers wakes up, to poll the clock
     /// until it is. A sleeping thread is late by the time that the operating system takes to resume
@@ -750,6 +750,20 @@ impl Driver for Threads {
         }
         let Shared { clock, config, .. } = &*self.shared;
         SLEEPER.with(|sleeper| sleeper.wait(clock, config.spin, until))
+    }
+
+    fn wait_in(&self, vnet: &VnetCore, until: Option<Instant>, site: Site) -> Waited {
+        if task::is_polling() {
+            return Waited::InTask;
+        }
+        if let Some((line, attendance)) = vnet.lines.attend() {
+            let clock = &self.shared.clock;
+            let waited = SLEEPER.with(|sleeper| sleeper.wait_at(line, attendance, clock, until));
+            if let Some(waited) = waited {
+                return waited;
+            }
+        }
+        self.wait(until, site)
     }
 
     fn spawn(&self, name: String, f: Box<dyn FnOnce() + Send>) -> io::Result<()> {

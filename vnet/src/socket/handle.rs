@@ -169,7 +169,7 @@ impl<I: Copy + Into<SocketId>> Handle<I> {
                 result => return Ok(result?),
             }
             match waited {
-                Waited::Woken => waited = core.driver.wait(until, site),
+                Waited::Woken => waited = core.driver.wait_in(core, until, site),
                 Waited::TimedOut | Waited::WouldBlock => return Err(ErrorKind::WouldBlock.into()),
                 Waited::InTask => return Err(in_task()),
                 Waited::InVain(why) => return Err(Deadlock::in_vnet(core, why, site).into()),

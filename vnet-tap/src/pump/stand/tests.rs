@@ -1,0 +1,140 @@
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
+use std::thread::{self, ThreadId};
+use std::time::Instant;
+
+use vnet::net::UdpSocket;
+use vnet::{Offload, OwnedVnet, System};
+
+use super::*;
+use crate::guest::Framing;
+use crate::line::Frame;
+use crate::pump::{Pump, plug};
+use crate::report::PumpEnd;
+use crate::socket;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A way in, and who has read a frame there.
+struct Watched {
+    inward: Box<dyn Inward>,
+    readers: Arc<Mutex<Vec<ThreadId>>>,
+}
+
+impl Inward for Watched {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.inward.fd()
+    }
+
+    fn read(&mut self) -> io::Result<Option<Frame>> {
+        let frame = self.inward.read()?;
+        if frame.is_some() {
+            self.readers.lock().push(thread::current().id());
+        }
+        Ok(frame)
+    }
+}
+
+/// A vnet with a socket, and who reads its frames.
+struct Station {
+    socket: UdpSocket,
+    pump: Pump,
+    readers: Arc<Mutex<Vec<ThreadId>>>,
+    vnet: OwnedVnet,
+}
+
+fn station(name: &str, stream: UnixStream, address: &str) -> Station {
+    let vnet = System::threads().create(name).unwrap();
+    let readers = Arc::default();
+    let (inward, outward) = socket::line(stream.into(), Framing::Length32).unwrap();
+    let inward = Box::new(Watched {
+        inward,
+        readers: Arc::clone(&readers),
+    });
+    let plug = plug(&vnet, "eth0", None, Offload::None).unwrap();
+    let pump = Pump::start(name, (inward, outward), plug, 1 << 20, Duration::ZERO).unwrap();
+    vnet.add_address("eth0", format!("{address}/24").parse().unwrap())
+        .unwrap();
+    let socket = UdpSocket::bind_in(&vnet, (address, 7)).unwrap();
+    Station {
+        socket,
+        pump,
+        readers,
+        vnet,
+    }
+}
+
+#[test]
+fn one_who_waits_carries_until_it_is_woken_and_the_pump_goes_on() {
+    let (near, far) = UnixStream::pair().unwrap();
+    let (near, far) = (
+        station("near", near, "192.0.2.1"),
+        station("far", far, "192.0.2.2"),
+    );
+    let Station {
+        socket,
+        pump,
+        readers,
+        vnet,
+    } = near;
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let at = socket.local_addr().unwrap();
+    // Answers until it is told to end.
+    let waits = thread::spawn(move || {
+        let mut buf = [0; 9];
+        loop {
+            let (n, from) = socket.recv_from(&mut buf).unwrap();
+            if buf[..n] == *b"end" {
+                return socket;
+            }
+            socket.send_to(&buf[..n], from).unwrap();
+        }
+    });
+    let who = waits.thread().id();
+    far.socket
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let give_up = Instant::now() + PATIENCE;
+    // As long as nobody has had to wait, the pump sleeps at the line, from where it has to be woken once.
+    while !readers.lock().contains(&who) {
+        assert!(Instant::now() < give_up, "it never carries");
+        let _ = far.socket.send_to(b"hello", at);
+        let _ = far.socket.recv(&mut [0; 9]);
+    }
+    // It hears of what comes by no line: it would wait for longer than the test does.
+    let beside = UdpSocket::bind_in(&vnet, "192.0.2.1:0").unwrap();
+    beside.set_read_timeout(Some(PATIENCE)).unwrap();
+    for _ in 0..100 {
+        beside.send_to(b"hello", at).unwrap();
+        assert_eq!(beside.recv(&mut [0; 9]).unwrap(), 5);
+    }
+    beside.send_to(b"end", at).unwrap();
+    let socket = waits.join().unwrap();
+    // Nobody waits: it is the pump's.
+    readers.lock().clear();
+    socket.set_nonblocking(true).unwrap();
+    far.socket.send_to(b"again", at).unwrap();
+    while socket.recv(&mut [0; 9]).is_err() {
+        assert!(Instant::now() < give_up, "nobody carries");
+        thread::yield_now();
+    }
+    let me = thread::current().id();
+    assert!(readers.lock().iter().all(|it| *it != me && *it != who));
+    // One who waits does not keep the pump from ending, nor does its end wake it.
+    socket.set_nonblocking(false).unwrap();
+    let waits = thread::spawn(move || socket.recv(&mut [0; 9]).unwrap());
+    let who = waits.thread().id();
+    while !readers.lock().contains(&who) && !waits.is_finished() {
+        assert!(Instant::now() < give_up, "it never carries");
+        // To a port where nobody is: it goes on waiting.
+        far.socket.send_to(b"hello", "192.0.2.1:9").unwrap();
+        thread::yield_now();
+    }
+    let end = pump.detach().end;
+    assert!(matches!(end, Some(PumpEnd::Detached)), "{end:?}");
+    assert!(!waits.is_finished());
+    beside.send_to(b"end", at).unwrap();
+    assert_eq!(waits.join().unwrap(), 3);
+    far.pump.detach();
+    drop(far.vnet);
+}

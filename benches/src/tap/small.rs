@@ -163,7 +163,7 @@ fn introduce(to: &Socket, from: &Socket, room: &mut mmsg::Room) -> Result<(), Si
     let mut has_come = false;
     for _ in 0..100 {
         if !has_come {
-            to.send(&Bytes::from_static(&[0]))?;
+            to.send(&Bytes::from_static(&[0; LEN]))?;
         }
         match from.receive(room, &mut |_| has_come = true) {
             Err(e) if is_quiet(&e) && has_come => return Ok(()),
@@ -212,7 +212,22 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Pair;
     use super::*;
+
+    #[test]
+    fn datagrams_arrive_both_ways_through_a_tap_and_veth() {
+        let tap = Pair::over_tap(1500, vnet::Offload::Full, 1);
+        for pair in [tap, Pair::over_veth(1500)] {
+            let Pair { near, far } = match pair {
+                Err(e) => return println!("SKIPPED: {e}"),
+                Ok(pair) => pair,
+            };
+            let time = Duration::from_millis(20);
+            assert!(measure(&near, &far, time).unwrap() > 0.0);
+            assert!(measure(&far, &near, time).unwrap() > 0.0);
+        }
+    }
 
     #[test]
     fn a_datagram_that_comes_twice_or_is_cut_is_noticed() {

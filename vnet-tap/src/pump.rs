@@ -83,10 +83,11 @@ impl Pump {
         let about = Arc::downgrade(&port);
         port.on_ready(Arc::new(move || told.sent(&about)));
         let system = plug.system();
-        // What has to be looked at again, whatever polling says, is left to one thread.
-        let stand = match inward.needs_a_thread() || inward.look_again().is_some() {
-            true => None,
-            false => Some(Stand::new(&shared, &*inward)?),
+        // What has to be looked at again, whatever polling says, is left to one thread, and so is what never sleeps.
+        let is_lent = !inward.needs_a_thread() && inward.look_again().is_none();
+        let stand = match is_lent && busy_poll.is_zero() {
+            true => Some(Stand::new(&shared, &*inward)?),
+            false => None,
         };
         let to_port = Arc::clone(&port);
         let mut worker = Worker::new(name, shared, inward, port, system, retry_after, busy_poll);

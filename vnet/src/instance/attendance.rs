@@ -56,6 +56,11 @@ impl Lines {
         lines.push(line);
     }
 
+    /// Whether there are any.
+    pub(crate) fn are_there(&self) -> bool {
+        self.0.lock().iter().any(|line| line.strong_count() > 0)
+    }
+
     /// Takes over one that nobody is at.
     pub(crate) fn attend(&self) -> Option<(Arc<dyn Line>, Box<dyn Attendance>)> {
         (0..).find_map(|n| {

@@ -763,6 +763,11 @@ impl Driver for Threads {
                 return waited;
             }
         }
+        if vnet.lines.are_there() {
+            // Whoever carries now is done soon. One who spins would be served by it, and find it at work again the next time.
+            let clock = &self.shared.clock;
+            return SLEEPER.with(|sleeper| sleeper.wait(clock, Duration::ZERO, until));
+        }
         self.wait(until, site)
     }
 

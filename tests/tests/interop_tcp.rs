@@ -1,5 +1,5 @@
 //! TCP with the Linux kernel over a TAP, each side as client and as server: fast open (RFC 7413) over both families here,
-//! and in `interop_tcp/far.rs` what takes a link between the two: losses and marks.
+//! and in `interop_tcp/far.rs` what takes a link between the two: losses, marks, cookies, and a peer that is gone.
 //!
 //! The kernel's end is in a network namespace of the test's own, whose settings nobody else sees. Where namespaces or TAPs
 //! are not permitted, every test says so and counts as skipped.

@@ -4,13 +4,17 @@
 //!   kernel ── TAP ── switch ── link ── vnet
 //! ```
 
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
 use vnet::link::{Discipline, Ecn, Jitter, Order, QueueConfig, Red};
-use vnet::net::{TcpListener, TcpStream};
-use vnet::{LinkConfig, OwnedVnet, System};
+use vnet::net::{SocketOptions, TcpListener, TcpStream};
+use vnet::{Carrier, LinkConfig, OwnedVnet, SocketInfo, SocketKind, System, TcpState};
 use vnet_tap::{NetNs, Tap, TapConfig};
 use vnet_tests::skip::without_tap;
 use vnet_tests::stream::{Sink, Source};
@@ -224,4 +228,130 @@ fn accurate_feedback_falls_back_to_what_the_kernel_knows() {
             assert_eq!(apart.count("tcp.ecn_marks_in"), 0);
         }
     }
+}
+
+/// A connection that the kernel has begun to open.
+fn start_connect(to: SocketAddr) -> std::io::Result<OwnedFd> {
+    let family = match to.is_ipv4() {
+        true => AddressFamily::INET,
+        false => AddressFamily::INET6,
+    };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK, None)?;
+    match connect(&socket, &to) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(e) => Err(e.into()),
+    }
+}
+
+// RFC 4987 3.6
+#[test]
+fn cookies_of_either_side_open_connections() {
+    let Some(apart) = Apart::make(&[("tcp_syncookies", "2")]) else {
+        return;
+    };
+    for (family, (kernel, vnet)) in KERNEL.into_iter().zip(VNET).enumerate() {
+        // The kernel answers every SYN with a cookie.
+        let (theirs, ours) = apart.by_vnet(kernel, 5001);
+        Apart::exchange(&theirs, &ours, 1, AMOUNT);
+        // So do we, while a request that nobody completes takes the only place.
+        apart
+            .vnet
+            .set_sysctl("net.inet.tcp.maxhalfopen", 1)
+            .unwrap();
+        let listener = TcpListener::bind_in(&apart.vnet, (vnet, 5002)).unwrap();
+        listener.set_accept_timeout(Some(PATIENCE)).unwrap();
+        let deaf = LinkConfig {
+            loss: 1.0.into(),
+            ..LinkConfig::default()
+        };
+        apart.vnet.set_link("wire", deaf).unwrap();
+        let waits = |s: &SocketInfo| s.kind == SocketKind::Tcp(TcpState::SynReceived);
+        // Not awaited: a namespace does one thing at a time.
+        let first = apart
+            .kernel
+            .run(move || start_connect((vnet, 5002).into()))
+            .unwrap();
+        while !apart.vnet.sockets().unwrap().iter().any(waits) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        apart.vnet.set_link("wire", LinkConfig::default()).unwrap();
+        let open = move || std::net::TcpStream::connect_timeout(&(vnet, 5002).into(), PATIENCE);
+        let second = apart.kernel.run(open).unwrap();
+        // The first one is answered when its SYN comes again, which may be soon.
+        let is_second = |from| from == second.local_addr().unwrap();
+        let mut others = Vec::new();
+        let ours = loop {
+            match listener.accept().unwrap() {
+                (ours, from) if is_second(from) => break ours,
+                (other, _) => others.push(other),
+            }
+        };
+        Apart::exchange(&second, &ours, 2, AMOUNT);
+        drop(first);
+        assert_eq!(apart.count("tcp.cookies_taken"), family as u64 + 1);
+    }
+}
+
+// A peer that answers keeps an idle connection; one that is gone is noticed, by keepalive where nothing was sent and by the
+// user timeout where something was.
+#[test]
+fn each_side_keeps_an_idle_connection_and_notices_that_the_other_is_gone() {
+    let Some(apart) = Apart::make(&[]) else {
+        return;
+    };
+    let second = Duration::from_secs(1);
+    let (idle_theirs, idle_ours) = apart.by_vnet(KERNEL[0], 5001);
+    let (busy_theirs, busy_ours) = apart.by_kernel(VNET[0], 5002);
+    let keepalive = SocketOptions {
+        keepalive: true,
+        keepalive_idle: Some(second),
+        keepalive_interval: Some(second),
+        keepalive_probes: Some(2),
+        ..idle_ours.options().unwrap()
+    };
+    idle_ours.set_options(&keepalive).unwrap();
+    let timeout = SocketOptions {
+        user_timeout: Some(second),
+        ..busy_ours.options().unwrap()
+    };
+    busy_ours.set_options(&timeout).unwrap();
+    sockopt::set_socket_keepalive(&idle_theirs, true).unwrap();
+    sockopt::set_tcp_keepidle(&idle_theirs, second).unwrap();
+    sockopt::set_tcp_keepintvl(&idle_theirs, second).unwrap();
+    sockopt::set_tcp_keepcnt(&idle_theirs, 2).unwrap();
+    sockopt::set_tcp_user_timeout(&busy_theirs, 1000).unwrap();
+    for stream in [&idle_theirs, &busy_theirs] {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    for stream in [&idle_ours, &busy_ours] {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    // Longer than it takes to notice that nobody answers.
+    thread::sleep(Duration::from_millis(3300));
+    let mut byte = [0];
+    (&idle_theirs).write_all(b"a").unwrap();
+    (&idle_ours).read_exact(&mut byte).unwrap();
+    (&idle_ours).write_all(&byte).unwrap();
+    (&idle_theirs).read_exact(&mut byte).unwrap();
+    // Until that is acknowledged: what waits for an acknowledgement is not idle.
+    thread::sleep(Duration::from_millis(300));
+    apart.set_link(&LinkConfig {
+        state: Carrier::Down,
+        ..LinkConfig::default()
+    });
+    (&busy_theirs).write_all(b"b").unwrap();
+    (&busy_ours).write_all(b"b").unwrap();
+    thread::scope(|scope| {
+        let ends: [Box<dyn Read + Send>; 4] = [
+            Box::new(idle_theirs),
+            Box::new(idle_ours),
+            Box::new(busy_theirs),
+            Box::new(busy_ours),
+        ];
+        let all = ends.map(|mut end| scope.spawn(move || end.read(&mut [0])));
+        for (n, end) in all.into_iter().enumerate() {
+            let error = end.join().unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{n}: {error}");
+        }
+    });
 }

@@ -46,7 +46,7 @@ use super::seq::SeqNum;
 use super::state::{Due, Sends, State, SynSent};
 use super::stats::TcpStats;
 use crate::base::deadline::Armed;
-use crate::base::time::Instant;
+use crate::base::time::{Duration, Instant};
 use crate::packet::{Cx, Out};
 use crate::transport::edge::Waiters;
 use crate::transport::error::SocketError;
@@ -136,6 +136,8 @@ pub(super) struct Connection {
     pub(super) rtt: Rtt,
     /// When the next segment may leave, where they are spread over time.
     paced_until: Instant,
+    /// How late the last deadline for that was met.
+    lateness: Duration,
     retries: u8,
     /// When a segment of the peer last arrived.
     last_rx: Instant,
@@ -427,6 +429,7 @@ impl Connection {
             recovery: Recovery::new(),
             rtt: Rtt::new(env.config),
             paced_until: Instant::ZERO,
+            lateness: Duration::ZERO,
             retries: 0,
             last_rx: env.now,
             challenge: Challenge::new(),

@@ -3,7 +3,7 @@
 
 use super::timers::{Cause, Pending};
 use super::{Connection, Env, Probe};
-use crate::base::time::Instant;
+use crate::base::time::{Instant, nanos};
 use crate::packet::Payload;
 use crate::packet::header::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
 use crate::transport::tcp::congestion::{LARGE, quantum};
@@ -392,6 +392,7 @@ impl Connection {
     #[inline]
     fn is_held_back(&mut self, env: &Env<'_>) -> bool {
         if self.paced_until <= env.now || self.recovery.is_probe_due() {
+            self.note_lateness(env.now);
             return false;
         }
         self.timers.pace = self.paced_until;
@@ -435,9 +436,11 @@ impl Connection {
     #[inline(never)]
     fn pace_at(&mut self, now: Instant, rate: u64, len: u32) {
         let pause = u64::from(len) * 1_000_000_000 / rate.max(1);
-        // In real time a deadline is always met a little late. So that the rate is kept, as much as leaves at once may
-        // be made up for.
-        let late = now.as_nanos().saturating_sub(pause);
+        // As much as leaves at once may be made up for; and whatever could not leave because a deadline was met late, as
+        // it always is in real time, or the rate would be less than that of the window. More than a round trip late is a
+        // silence.
+        let lateness = nanos(self.lateness).min(self.rtt.srtt_nanos());
+        let late = now.as_nanos().saturating_sub(pause + lateness);
         let from = self.paced_until.as_nanos().max(late);
         self.paced_until = Instant::from_nanos(from.saturating_add(pause));
         let (pipe, nxt) = (self.pipe(), self.snd.nxt);

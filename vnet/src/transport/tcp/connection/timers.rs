@@ -87,6 +87,7 @@ impl Connection {
             self.rcv.acks_due = self.rcv.acks_due.max(1);
         }
         if self.timers.pace <= now {
+            self.note_lateness(now);
             self.timers.pace = Instant::MAX;
         }
         if self.timers.retransmit <= now {
@@ -112,6 +113,14 @@ impl Connection {
         }
         if self.timers.orphan <= now {
             self.finish(env, None);
+        }
+    }
+
+    /// A segment that has waited for its turn may leave: if it has, this is when it should have.
+    #[inline]
+    pub(super) fn note_lateness(&mut self, now: Instant) {
+        if self.timers.pace <= now {
+            self.lateness = now.since(self.timers.pace);
         }
     }
 

@@ -95,6 +95,7 @@ fn bad(seed: u64) -> Net {
         },
         cut: rng.below(2) == 0,
         bits_per_second: None,
+        tick: Duration::from_micros([0, 0, 0, 3_000][rng.below(4) as usize]),
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) struct Net {
     /// Whether large segments are cut on the way.
     pub cut: bool,
     pub bits_per_second: Option<u64>,
+    /// How often hosts look at what is due: not at once, as threads do.
+    pub tick: Duration,
 }
 
 impl Default for Net {
@@ -74,6 +76,7 @@ impl Default for Net {
             },
             cut: true,
             bits_per_second: None,
+            tick: Duration::ZERO,
         }
     }
 }
@@ -254,6 +257,11 @@ impl World {
     pub(crate) fn step(&mut self) -> bool {
         let Some(at) = self.next_event() else {
             return false;
+        };
+        let tick = self.net.tick.as_nanos() as u64;
+        let at = match tick {
+            0 => at,
+            _ => Instant::from_nanos(at.as_nanos().next_multiple_of(tick)),
         };
         self.now = self.now.max(at);
         if let Some(Reverse((at, n, to))) = self.wire.peek().copied()

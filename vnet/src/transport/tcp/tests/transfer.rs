@@ -267,3 +267,38 @@ fn large_windows_are_spread_over_the_round_trip() {
         }
     }
 }
+
+// Threads meet deadlines late. What a window lets leave in a round trip leaves all the same.
+#[test]
+fn a_spread_window_is_filled_though_deadlines_are_met_late() {
+    let net = Net {
+        delay: Duration::from_millis(25),
+        tick: Duration::from_millis(4),
+        ..Net::default()
+    };
+    let mut w = World::new(1, net);
+    let (a, b) = w.pair();
+    let mut n = 0;
+    w.fate = Some(Box::new(move |_, host, s| {
+        n += usize::from(host == A && !s.payload.is_empty());
+        // Slow start ends.
+        match host == A && n == 600 {
+            true => Fate::Lost,
+            false => Fate::Arrives,
+        }
+    }));
+    let data = pattern(1 << 20, 1);
+    let (begin, mut shares) = (w.now, Vec::new());
+    while w.now.since(begin) < Duration::from_secs(3) {
+        let _ = w.write(A, a, &data);
+        let _ = w.read(B, b, 1 << 20);
+        assert!(w.step());
+        let i = w.hosts[A].tcp.info(a).expect("there");
+        if w.now.since(begin) > Duration::from_secs(1) {
+            assert!(i.cwnd > 65_535, "not spread");
+            shares.push(f64::from(i.in_flight) / f64::from(i.cwnd));
+        }
+    }
+    let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+    assert!(mean > 0.9, "{mean:.2} of the window");
+}

@@ -28,7 +28,9 @@ pub(crate) use ip::{Fragmentation, IpInfo, IpProto};
 #[cfg(test)]
 pub(crate) use ipv4::Ipv4Flags;
 pub(crate) use ipv4::Ipv4Header;
-pub(crate) use tcp::{FastOpenCookie, SackBlocks, TcpFlags, TcpHeader, TcpOptions};
+pub(crate) use tcp::{
+    FastOpenCookie, MarkOrder, MarkedBytes, SackBlocks, TcpFlags, TcpHeader, TcpOptions,
+};
 pub(crate) use udp::UdpHeader;
 
 /// A header that cannot be what it claims. The packet is dropped as

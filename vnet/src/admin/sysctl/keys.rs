@@ -187,6 +187,11 @@ keys! {
         0..=last_name::<EcnUse>(), "", TUNABLES,
         |s| s.tcp.config().ecn,
         |s, v| s.tcp.config_mut().ecn = v;
+    /// With accurate feedback, say how many bytes were marked and not only how many packets (RFC 9768, section 3.2.3).
+    TCP_ECN_OPTION: Feature = "net.inet.tcp.ecn_option",
+        0..=1, "", TUNABLES,
+        |s| s.tcp.config().ecn_option,
+        |s, v| s.tcp.config_mut().ecn_option = v;
     /// Send SYN-ACKs that grant congestion notification as ECT(0), so that queues mark them instead of dropping them
     /// (RFC 5562).
     TCP_ECN_SYNACK: Feature = "net.inet.tcp.ecn_synack",

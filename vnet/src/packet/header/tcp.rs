@@ -163,6 +163,8 @@ pub(crate) struct TcpOptions {
     pub timestamp: Option<(u32, u32)>,
     /// The cookie of a fast open, or the request for one (RFC 7413 2).
     pub fast_open: Option<FastOpenCookie>,
+    /// How many bytes arrived with which mark (RFC 9768).
+    pub marked: Option<MarkedBytes>,
 }
 
 /// A cookie of TCP Fast Open (RFC 7413 2): what one side once made, and the other gives back. One without bytes asks for
@@ -217,6 +219,80 @@ impl FastOpenCookie {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SackPermitted;
 
+/// The AccECN option (RFC 9768 3.2.3): how many bytes of data arrived as ECT(0), CE and ECT(1), each modulo 2^24; or the
+/// other way round. The last of them may be missing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct MarkedBytes {
+    order: MarkOrder,
+    len: u8,
+    fields: [[u8; 3]; MarkedBytes::MAX],
+}
+
+/// With which counter an AccECN option begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum MarkOrder {
+    /// ECT(0), CE, ECT(1): AccECN0.
+    Ect0First,
+    /// ECT(1), CE, ECT(0): AccECN1.
+    Ect1First,
+}
+
+impl MarkOrder {
+    const fn kind(self) -> u8 {
+        match self {
+            MarkOrder::Ect0First => 172,
+            MarkOrder::Ect1First => 174,
+        }
+    }
+}
+
+impl MarkedBytes {
+    /// The counters of an option that lacks none.
+    pub(crate) const MAX: usize = 3;
+
+    /// The first `n` counters in this order, of `counts` as ECT(0), CE and ECT(1).
+    pub(crate) fn new(order: MarkOrder, mut counts: [u32; 3], n: usize) -> MarkedBytes {
+        if order == MarkOrder::Ect1First {
+            counts.reverse();
+        }
+        let mut fields = [[0; 3]; MarkedBytes::MAX];
+        for (field, count) in fields.iter_mut().zip(counts).take(n) {
+            field.copy_from_slice(&count.to_be_bytes()[1..]);
+        }
+        let len = n.min(MarkedBytes::MAX) as u8;
+        MarkedBytes { order, len, fields }
+    }
+
+    /// What an option of this kind says, if it is one.
+    // RFC 9768 3.2.3: of another length, what is whole counts.
+    fn parse(kind: u8, bytes: &[u8]) -> Option<MarkedBytes> {
+        let order = [MarkOrder::Ect0First, MarkOrder::Ect1First]
+            .into_iter()
+            .find(|order| order.kind() == kind)?;
+        let mut fields = [[0; 3]; MarkedBytes::MAX];
+        let whole = bytes.as_chunks::<3>().0;
+        let len = whole.len().min(MarkedBytes::MAX);
+        fields[..len].copy_from_slice(&whole[..len]);
+        let len = len as u8;
+        Some(MarkedBytes { order, len, fields })
+    }
+
+    /// The counter of ECT(0), CE or ECT(1), by its place in that order, modulo 2^24.
+    pub(crate) fn get(&self, mark: usize) -> Option<u32> {
+        let at = match self.order {
+            MarkOrder::Ect0First => mark,
+            MarkOrder::Ect1First => 2 - mark,
+        };
+        let [a, b, c] = *self.fields[..usize::from(self.len)].get(at)?;
+        Some(u32::from_be_bytes([0, a, b, c]))
+    }
+
+    /// Bytes that an option with so many counters takes in a header, no-operations in front included.
+    pub(crate) const fn space(n: usize) -> usize {
+        (2 + 3 * n).next_multiple_of(4)
+    }
+}
+
 impl TcpOptions {
     /// Bytes the options take in a header, padding included.
     #[inline]
@@ -242,6 +318,9 @@ impl TcpOptions {
             if self.is_tight() {
                 len -= 4;
             }
+        }
+        if let Some(marked) = &self.marked {
+            len += MarkedBytes::space(marked.len.into());
         }
         len
     }
@@ -397,7 +476,10 @@ fn parse_any_options(mut rest: &[u8]) -> Result<TcpOptions, HeaderError> {
             TcpOption::Unknown { kind, data } if kind == FastOpenCookie::KIND => {
                 options.fast_open = FastOpenCookie::new(data);
             }
-            TcpOption::NoOperation | TcpOption::Unknown { .. } => {}
+            TcpOption::Unknown { kind, data } => {
+                options.marked = MarkedBytes::parse(kind, data).or(options.marked);
+            }
+            TcpOption::NoOperation => {}
             TcpOption::MaxSegmentSize(mss) => options.mss = Some(mss),
             TcpOption::WindowScale(shift) => options.window_scale = Some(shift),
             TcpOption::SackPermitted => options.sack_permitted = Some(SackPermitted),
@@ -452,6 +534,15 @@ fn emit_options(options: &TcpOptions, mut rest: &mut [u8]) {
         rest[gap + 2..option].copy_from_slice(bytes);
         rest = &mut rest[option..];
     }
+    if let Some(MarkedBytes { order, len, fields }) = &options.marked {
+        let bytes = fields[..usize::from(*len)].as_flattened();
+        let option = MarkedBytes::space((*len).into());
+        let gap = option - 2 - bytes.len();
+        pad(rest, gap);
+        rest[gap..gap + 2].copy_from_slice(&[order.kind(), 2 + bytes.len() as u8]);
+        rest[gap + 2..option].copy_from_slice(bytes);
+        rest = &mut rest[option..];
+    }
     let blocks = options.sack.as_slice();
     if !blocks.is_empty() {
         pad(rest, 2);
@@ -481,9 +572,10 @@ mod tests {
             prop::collection::vec(any::<(u32, u32)>(), 0..=4),
             any::<Option<(u32, u32)>>(),
             any::<Option<([u8; 16], u8)>>(),
+            any::<Option<(bool, [u32; 3], u8)>>(),
         )
             .prop_map(
-                |(mss, window_scale, permitted, blocks, timestamp, cookie)| {
+                |(mss, window_scale, permitted, blocks, timestamp, cookie, marked)| {
                     let mut options = TcpOptions {
                         mss,
                         window_scale,
@@ -493,12 +585,22 @@ mod tests {
                         fast_open: cookie.and_then(|(bytes, len)| {
                             FastOpenCookie::new(&bytes[..usize::from(len % 17)])
                         }),
+                        marked: marked.map(|(first, counts, n)| {
+                            let order = match first {
+                                true => MarkOrder::Ect0First,
+                                false => MarkOrder::Ect1First,
+                            };
+                            MarkedBytes::new(order, counts, usize::from(n % 4))
+                        }),
                     };
                     for block in blocks {
                         options.sack.push(block);
                     }
                     while options.len() > 40 {
-                        options.sack.truncate(options.sack.as_slice().len() - 1);
+                        match options.sack.as_slice().len() {
+                            0 => options.marked = None,
+                            n => options.sack.truncate(n - 1),
+                        }
                     }
                     options
                 },
@@ -550,6 +652,39 @@ mod tests {
                 "{len}"
             );
         }
+    }
+
+    // RFC 9768 3.2.3, figure 4 and table 5; other lengths are read as far as counters are whole.
+    #[test]
+    fn marked_bytes_are_written_in_either_order_and_read_from_any_length() {
+        let counts = [0x0101_0203, 0x040506, 0x070809];
+        for (order, kind, bytes) in [
+            (MarkOrder::Ect0First, 172, [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+            (MarkOrder::Ect1First, 174, [7, 8, 9, 4, 5, 6, 1, 2, 3]),
+        ] {
+            for n in 0..=3 {
+                let options = TcpOptions {
+                    marked: Some(MarkedBytes::new(order, counts, n)),
+                    ..TcpOptions::default()
+                };
+                let mut out = [0; 12];
+                assert_eq!(options.len(), [4, 8, 8, 12][n]);
+                emit_options(&options, &mut out[..options.len()]);
+                let gap = options.len() - 2 - 3 * n;
+                assert!(out[..gap].iter().all(|b| *b == 1));
+                assert_eq!(out[gap..gap + 2], [kind, 2 + 3 * n as u8]);
+                assert_eq!(out[gap + 2..options.len()], bytes[..3 * n]);
+            }
+            for len in 0..=11 {
+                let mut padded = [0xee; 11];
+                padded[..9].copy_from_slice(&bytes);
+                let read = MarkedBytes::parse(kind, &padded[..len]).expect("its kind");
+                let whole = (len / 3).min(3);
+                assert_eq!(read, MarkedBytes::new(order, counts, whole), "{len}");
+                assert_eq!(read.get(1), (whole > 1).then_some(0x040506));
+            }
+        }
+        assert_eq!(MarkedBytes::parse(173, &[0; 9]), None);
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(crate) struct TcpConfig {
     pub ecn: EcnUse,
     /// Answers to SYNs that ask for congestion notification may be marked themselves (RFC 5562). Takes effect at once.
     pub ecn_syn_ack: Feature,
+    /// Connections with accurate feedback say how many bytes were marked, too (RFC 9768 3.2.3).
+    pub ecn_option: Feature,
     /// Data of connections with accurate feedback is sent as ECT(1) (RFC 9331). Takes effect at once.
     pub ect1: Feature,
     /// Marks shrink the window less than losses (RFC 8511). Takes effect at once.
@@ -107,6 +109,7 @@ impl Default for TcpConfig {
             black_holes: Feature::On,
             ecn: EcnUse::Grant,
             ecn_syn_ack: Feature::Off,
+            ecn_option: Feature::On,
             ect1: Feature::Off,
             abe: Feature::On,
             initial_cwnd_segments: 10,

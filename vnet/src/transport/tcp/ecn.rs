@@ -3,19 +3,19 @@
 //! A connection that agreed on it marks its data as capable (ECT(0)); routers mark such packets instead of dropping them.
 //! With the feedback of RFC 3168 the receiver echoes a mark until the sender says that it has reduced its window, as for
 //! a loss. With that of RFC 9768 (AccECN) each segment has the number of marked packets that arrived, modulo eight, in
-//! three flags (ACE).
+//! three flags (ACE); and, where there is room, how many bytes that were ([`marked`](super::marked)).
 
 use super::seq::SeqNum;
 use crate::base::switch::Switch;
 use crate::packet::header::TcpFlags;
 
 /// The last two bits of the traffic class (RFC 3168 5).
-const MASK: u8 = 0b11;
-const CE: u8 = 0b11;
+pub(super) const MASK: u8 = 0b11;
+pub(super) const CE: u8 = 0b11;
 /// What data of a connection that agreed on it carries.
 pub(super) const ECT0: u8 = 0b10;
 /// What it carries where queues tell by it that the sender shrinks its window by the share of marks (RFC 9331 4.1).
-const ECT1: u8 = 0b01;
+pub(super) const ECT1: u8 = 0b01;
 /// RFC 9768 3.2.1: where both counters of marked packets begin.
 const INITIAL: u8 = 5;
 /// RFC 9768 table 2: a SYN that asks for accurate feedback; of an answer, that the peer only reflects flags.
@@ -370,6 +370,13 @@ impl Ecn {
     #[inline]
     pub(super) fn flags(&self) -> TcpFlags {
         self.says
+    }
+
+    /// What the peer reports contradicts itself: data is no longer marked as capable.
+    // RFC 9768 3.2.3.2.5
+    #[cold]
+    pub(super) fn on_mangled(&mut self) {
+        self.marks = false;
     }
 
     /// Those of the segment that leaves now. Only the acknowledgement of the answer to the SYN says how that arrived.

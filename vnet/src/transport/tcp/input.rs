@@ -553,6 +553,7 @@ impl Tcp {
             peer_window: u32::from(seg.header.window),
             negotiated,
             syn_ack: answer(&negotiated, mss, now),
+            says_marked: self.config.ecn_option,
             window: u16::try_from(window).unwrap_or(u16::MAX),
             path,
             ttl: l.options.ttl,

@@ -8,7 +8,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::challenge::Challenge;
+use super::config::Feature;
+use super::ecn::Feedback;
 use super::ids::{ConnId, FourTuple, ListenerId};
+use super::marked;
 use super::options::{Negotiated, Options, Path};
 use super::requests::{Links, Requests};
 use super::segment::SegmentOut;
@@ -81,6 +84,8 @@ pub(super) struct HalfOpen {
     pub(super) negotiated: Negotiated,
     /// What the SYN-ACK says, timestamps apart.
     pub(super) syn_ack: TcpOptions,
+    /// The answer has the option of accurate feedback, if that was agreed on.
+    pub(super) says_marked: Feature,
     pub(super) window: u16,
     pub(super) path: Path,
     pub(super) ttl: u8,
@@ -101,10 +106,18 @@ pub(super) struct HalfOpen {
 
 impl HalfOpen {
     pub(super) fn syn_ack(&self, now: Instant) -> SegmentOut {
-        let options = TcpOptions {
+        let mut options = TcpOptions {
             timestamp: self.timestamp(now),
             ..self.syn_ack
         };
+        // RFC 9768 3.2.3.2.2: without it if the answer was lost, or may have been.
+        if self.says_marked.is_on()
+            && self.negotiated.ecn.feedback == Feedback::Accurate
+            && self.retries == 0
+            && !self.is_answered_twice
+        {
+            options.marked = marked::initial(&options);
+        }
         let flags = self.negotiated.ecn.answer(self.retries);
         SegmentOut {
             tos: self.tos | self.negotiated.ecn.answer_ect(self.retries),

@@ -17,7 +17,7 @@
 //! | `send_queue`, `recv_queue` | bytes by reference |
 //! | `sent` | what was sent, when, and what became of it |
 //! | `recovery`, `rack`, `prr`, `rtt`, `congestion` | what to send again, how much, when |
-//! | `ecn` | explicit congestion notification |
+//! | `ecn`, `marked` | explicit congestion notification |
 //! | `options` | what two ends agree on, what a socket can set |
 //! | `cookies` | requests for which there is no room |
 //! | `fast_open` | data in SYNs |
@@ -39,6 +39,7 @@ mod info;
 mod input;
 mod isn;
 mod listener;
+mod marked;
 mod options;
 mod prr;
 mod rack;

@@ -10,6 +10,7 @@ use crate::transport::error::SocketError;
 use crate::transport::tcp::config::TcpConfig;
 use crate::transport::tcp::congestion::{Congestion, Controller, Mark};
 use crate::transport::tcp::ecn::{Ecn, EcnUse, Feedback, is_marked};
+use crate::transport::tcp::marked::MarkedData;
 use crate::transport::tcp::options::{negotiate, path_mss};
 use crate::transport::tcp::recovery::SackUse;
 use crate::transport::tcp::recv_queue::Ahead;
@@ -106,6 +107,9 @@ impl Connection {
         if ecn.on_segment(flags, class, len > 0, packets, owes) {
             self.rcv.acks_due = self.rcv.acks_due.max(1);
         }
+        if let Some(counts) = &mut self.marked {
+            counts.on_data(class, len);
+        }
         let (una, nxt) = (self.snd.una, self.snd.nxt);
         let Some(ack) = h.ack.map(SeqNum).filter(|ack| ack.is_in(una..=nxt)) else {
             return;
@@ -119,7 +123,20 @@ impl Connection {
         let (acked, mss) = (ack.since(una), self.data_mss());
         let ecn = &mut self.negotiated.ecn;
         let marked = match ecn.feedback {
-            Feedback::Accurate => ecn.on_count(flags, acked.div_ceil(mss)).saturating_mul(mss),
+            Feedback::Accurate => {
+                let packets = ecn.on_count(flags, acked.div_ceil(mss));
+                let guess = packets.saturating_mul(mss);
+                match &mut self.marked {
+                    Some(counts) => {
+                        let news = counts.hear(h.options.marked.as_ref(), guess, acked, mss);
+                        if news.is_mangled {
+                            ecn.on_mangled();
+                        }
+                        news.marked
+                    }
+                    None => guess,
+                }
+            }
             _ if flags.has(TcpFlags::ECE) => acked.max(1),
             _ => 0,
         };
@@ -192,6 +209,8 @@ impl Connection {
             if feedback == Feedback::Accurate {
                 // RFC 9768 3.2.2.1: the acknowledgement of the answer leaves by itself.
                 self.rcv.quick = self.rcv.quick.max(1);
+                let marked = MarkedData::new(env.config.ecn_option, h.options.marked);
+                self.marked = Some(Box::new(marked.connected()));
             }
         }
         self.start_receiving(SeqNum(h.seq), offered);
@@ -338,7 +357,7 @@ impl Connection {
                 Sends::No => self.establish(env, ack),
                 Sends::Yes => {
                     let is_plain = seg.payload.is_empty() && h.options.sack.is_empty();
-                    self.confirm(env, is_plain);
+                    self.confirm(env, h, is_plain);
                     self.open(env, self.snd.una);
                     self.restart_retransmit(env, Cause::Sent);
                 }

@@ -32,10 +32,11 @@ use std::sync::Arc;
 use super::challenge::Challenge;
 use super::config::{Feature, TcpConfig};
 use super::congestion::Controller;
-use super::ecn::Ecn;
+use super::ecn::{Ecn, Feedback};
 use super::hint::Hint;
 use super::ids::{FourTuple, ListenerId};
 use super::listener::{Deferral, HalfOpen};
+use super::marked::MarkedData;
 use super::options::{Family, Negotiated, Options, Path, path_mss};
 use super::recovery::{Recovery, SackUse};
 use super::recv_queue::RecvQueue;
@@ -47,6 +48,7 @@ use super::state::{Due, Sends, State, SynSent};
 use super::stats::TcpStats;
 use crate::base::deadline::Armed;
 use crate::base::time::{Duration, Instant};
+use crate::packet::header::TcpHeader;
 use crate::packet::{Cx, Out};
 use crate::transport::edge::Waiters;
 use crate::transport::error::SocketError;
@@ -127,6 +129,8 @@ pub(super) struct Connection {
     pub(super) snd: Sender,
     pub(super) rcv: Receiver,
     pub(super) negotiated: Negotiated,
+    /// Where the peer gives accurate feedback.
+    marked: Option<Box<MarkedData>>,
     early: Option<Box<Early>>,
     ts_offset: u32,
     family: Family,
@@ -322,6 +326,7 @@ impl Connection {
         c.start_receiving(half.irs, u32::from(half.window));
         let is_plain = seg.payload.is_empty() && seg.header.options.sack.is_empty();
         c.negotiated.ecn = half.negotiated.ecn.accepted(half.retries, is_plain);
+        c.begin_marked(env, seg.header);
         // When the acknowledgement was lost, data or another SYN-ACK comes instead, once the timer
         // for it has gone off: the peer's, or ours. What waited for less has waited for neither.
         let honest = if seg.payload.is_empty() {
@@ -422,6 +427,7 @@ impl Connection {
                 read_since: env.now,
             },
             negotiated,
+            marked: None,
             early: None,
             ts_offset,
             family: family(local),
@@ -443,6 +449,15 @@ impl Connection {
             c.timers.keepalive = env.now + c.options.idle(env.config);
         }
         c
+    }
+
+    /// The handshake is complete with this segment. Where feedback is accurate, bytes are counted from now on.
+    #[inline]
+    fn begin_marked(&mut self, env: &Env<'_>, h: &TcpHeader) {
+        if self.negotiated.ecn.feedback == Feedback::Accurate {
+            let marked = MarkedData::new(env.config.ecn_option, h.options.marked);
+            self.marked = Some(Box::new(marked));
+        }
     }
 
     /// The peer's initial sequence number is known; `window` is what our SYN offered.

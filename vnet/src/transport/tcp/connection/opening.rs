@@ -7,10 +7,12 @@ use super::{Connection, Disposition, Env, OpenParams, Owner};
 use crate::base::time::{Duration, Instant};
 use crate::packet::Payload;
 use crate::packet::header::{FastOpenCookie, TcpFlags, TcpHeader, TcpOptions};
+use crate::transport::tcp::config::TcpConfig;
 use crate::transport::tcp::congestion::Controller;
 use crate::transport::tcp::ecn::Feedback;
 use crate::transport::tcp::ids::ListenerId;
 use crate::transport::tcp::listener::HalfOpen;
+use crate::transport::tcp::marked;
 use crate::transport::tcp::options::{Options, path_mss};
 use crate::transport::tcp::seq::SeqNum;
 use crate::transport::tcp::state::{Due, Sends, State, SynReceived};
@@ -129,11 +131,29 @@ impl Connection {
 
     /// Adds to the answer to a SYN with data what it has of this.
     #[cold]
-    pub(super) fn fill_syn_ack(&mut self, options: &mut TcpOptions) -> TcpFlags {
-        let Some(Early::Accepted { fresh, ecn, .. }) = self.early.as_deref() else {
+    pub(super) fn fill_syn_ack(
+        &mut self,
+        config: &TcpConfig,
+        options: &mut TcpOptions,
+    ) -> TcpFlags {
+        let Some(Early::Accepted {
+            fresh,
+            ecn,
+            is_answered_twice,
+            ..
+        }) = self.early.as_deref()
+        else {
             return TcpFlags::SYN;
         };
         options.fast_open = *fresh;
+        // RFC 9768 3.2.3.2.2
+        if ecn.feedback == Feedback::Accurate
+            && config.ecn_option.is_on()
+            && self.retries == 0
+            && !is_answered_twice
+        {
+            options.marked = marked::initial(options);
+        }
         let flags = ecn.answer(self.retries);
         // What the answer promises begins behind the data.
         let window = u32::from(self.syn_window());
@@ -214,7 +234,7 @@ impl Connection {
     /// was lost, for then the peer has refused all of it.
     // RFC 7413 4.2.2
     #[cold]
-    pub(super) fn confirm(&mut self, env: &mut Env<'_>, is_plain: bool) {
+    pub(super) fn confirm(&mut self, env: &mut Env<'_>, h: &TcpHeader, is_plain: bool) {
         let Some(Early::Accepted {
             ecn,
             is_answered_twice,
@@ -225,6 +245,7 @@ impl Connection {
         };
         let first = self.snd.iss + 1;
         self.negotiated.ecn = ecn.accepted(self.retries, is_plain);
+        self.begin_marked(env, h);
         self.snd.una = first;
         self.snd.small_end = self.snd.iss.later(self.snd.small_end, first);
         if self.retries > 0 {

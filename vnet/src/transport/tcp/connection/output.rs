@@ -1,6 +1,7 @@
 //! Which segment goes next, if any: handshake, retransmission, new data, FIN, probe, bare
 //! acknowledgement, in that order.
 
+use super::ack::Carries;
 use super::timers::{Cause, Pending};
 use super::{Connection, Env, Probe};
 use crate::base::time::{Instant, nanos};
@@ -128,7 +129,7 @@ impl Connection {
         let mut options = answer(&self.negotiated, mss, env.now);
         let flags = match self.early {
             None => TcpFlags::SYN,
-            Some(_) => self.fill_syn_ack(&mut options),
+            Some(_) => self.fill_syn_ack(env.config, &mut options),
         };
         let window = self.syn_window();
         self.timers.retransmit = env.now + self.rtt.rto();
@@ -164,7 +165,7 @@ impl Connection {
         let end = self.snd.queue.end();
         if nxt == end {
             // A FIN takes no room in the peer's buffer, so its window does not hold it back.
-            let plan = self.plan(env.now, nxt, 0, TcpFlags::NONE);
+            let plan = self.plan(env.now, nxt, Carries::Nothing);
             return Some(self.send_new(env, plan));
         }
         let available = self.record_end(nxt, end).since(nxt);
@@ -174,7 +175,7 @@ impl Connection {
         // A window that shrank may end before what was sent.
         let window = self.snd.edge.since(self.snd.una);
         let window = window.saturating_sub(self.flight());
-        let mut plan = self.plan(env.now, nxt, 0, TcpFlags::NONE);
+        let mut plan = self.plan(env.now, nxt, Carries::DataOrFin);
         let mut probe = None;
         if self.snd.held.is_some() {
             probe = self.probe_by(env.now, available.min(window), plan.piece);
@@ -253,7 +254,7 @@ impl Connection {
         }
         if segment.is_none() && self.flight() > 0 && self.recovery.sent.sacked() == 0 {
             // Blocks that are owed to the peer take room.
-            let piece = self.plan(env.now, nxt, 0, TcpFlags::NONE).piece;
+            let piece = self.plan(env.now, nxt, Carries::DataOrFin).piece;
             let start = nxt - piece.min(self.flight());
             segment = self.retransmit(env, (start, nxt));
         }
@@ -349,7 +350,10 @@ impl Connection {
         if self.is_held_back(env) {
             return None;
         }
-        let mut plan = self.plan(env.now, start, 0, TcpFlags::NONE);
+        if let Some(marked) = &mut self.marked {
+            marked.on_sent_again(start);
+        }
+        let mut plan = self.plan(env.now, start, Carries::DataOrFin);
         let room = self.room(plan.piece);
         let data_end = self.snd.queue.end();
         let mut upto = start;
@@ -465,17 +469,21 @@ impl Connection {
 
     /// A segment without payload.
     fn bare(&mut self, env: &mut Env<'_>, seq: SeqNum) -> SegmentOut {
-        let plan = self.plan(env.now, seq, 0, TcpFlags::NONE);
+        let plan = self.plan(env.now, seq, Carries::Nothing);
         self.build(env, plan)
     }
 
     #[inline]
-    fn plan(&mut self, now: Instant, seq: SeqNum, len: u32, flags: TcpFlags) -> Plan {
+    fn plan(&mut self, now: Instant, seq: SeqNum, carries: Carries) -> Plan {
         let mut options = TcpOptions::default();
         if let Some(ts) = &self.negotiated.ts {
             options.timestamp = Some((ts.value(now), ts.recent));
         }
         let blocks = self.sack_count();
+        if let Some(marked) = &self.marked {
+            let data = (carries == Carries::DataOrFin).then_some(seq);
+            options.marked = marked.option(&options, blocks, data);
+        }
         let mut used = options.len();
         if blocks > 0 {
             let fits = (OPTION_SPACE - used - 4) / 8;
@@ -483,8 +491,8 @@ impl Connection {
         }
         Plan {
             seq,
-            len,
-            flags,
+            len: 0,
+            flags: TcpFlags::NONE,
             options,
             piece: u32::from(self.segment_room())
                 .saturating_sub(used as u32)
@@ -499,6 +507,11 @@ impl Connection {
         plan.flags = plan.flags | self.negotiated.ecn.next_flags();
         if self.sack_count() > 0 {
             plan.options.sack = self.sack_blocks(&plan.options);
+        }
+        if plan.options.marked.is_some()
+            && let Some(marked) = &mut self.marked
+        {
+            marked.on_said((plan.len > 0).then_some(plan.seq));
         }
         let window = self.offer_window();
         self.rcv.last_ack = self.rcv.nxt;

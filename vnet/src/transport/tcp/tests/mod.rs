@@ -12,6 +12,7 @@ mod handshake;
 mod listen;
 mod loss;
 mod lossy;
+mod marked;
 mod options;
 mod rto;
 mod script;

@@ -18,7 +18,7 @@ use crate::netif::AdminError;
 use crate::packet::MacAddr;
 use crate::packet::header::zone;
 use crate::stack::Stack;
-use crate::transport::tcp::TcpState;
+use crate::transport::tcp::{TcpInfo, TcpState};
 
 /// A neighbour, as listed by `arp -an`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -75,6 +75,9 @@ pub struct SocketInfo {
     pub recv_queue: usize,
     /// Bytes written and not acknowledged; the backlog of a listener.
     pub send_queue: usize,
+    /// The inner life of a connection, unless its handshake is not complete or it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<Box<TcpInfo>>,
 }
 
 impl Vnet {
@@ -91,7 +94,7 @@ impl Vnet {
     /// # Errors
     /// [`Gone`].
     pub fn sockets(&self) -> Result<Vec<SocketInfo>, Gone> {
-        self.core.with(|stack, _| sockets(stack))
+        self.core.with(|stack, cx| sockets(stack, Some(cx.now)))
     }
 
     /// The configuration of the outgoing direction of an interface's link; the default, without
@@ -131,14 +134,16 @@ fn neighbours(stack: &Stack, now: Instant) -> Vec<NeighbourInfo> {
     list.collect()
 }
 
-/// The sockets and connections of a stack.
-pub(super) fn sockets(stack: &Stack) -> Vec<SocketInfo> {
+/// The sockets and connections of a stack; with the inner life of connections, if it is told the time.
+pub(super) fn sockets(stack: &Stack, now: Option<Instant>) -> Vec<SocketInfo> {
+    let info = |id| stack.tcp.info(now?, id).ok().map(Box::new);
     let tcp = stack.tcp.sockets().into_iter().map(|t| SocketInfo {
         kind: SocketKind::Tcp(t.state),
         local: Some(zone::outside(t.local)),
         peer: t.remote.map(zone::outside),
         recv_queue: t.recv_queue,
         send_queue: t.send_queue,
+        tcp: t.id.and_then(info),
     });
     let udp = stack.udp.sockets.iter().map(|u| SocketInfo {
         kind: SocketKind::Udp,
@@ -146,6 +151,7 @@ pub(super) fn sockets(stack: &Stack) -> Vec<SocketInfo> {
         peer: u.own.peer().map(zone::outside),
         recv_queue: u.queued(),
         send_queue: 0,
+        tcp: None,
     });
     let unbound = |kind, recv_queue| SocketInfo {
         kind,
@@ -153,6 +159,7 @@ pub(super) fn sockets(stack: &Stack) -> Vec<SocketInfo> {
         peer: None,
         recv_queue,
         send_queue: 0,
+        tcp: None,
     };
     let raw = stack.raw.sockets.iter();
     let raw = raw.map(|r| unbound(SocketKind::Raw(r.own), r.queued()));

@@ -257,7 +257,7 @@ pub(super) fn held(core: &Arc<VnetCore>, inside: &Inside, children: &[Arc<VnetCo
         let over = [TcpState::TimeWait, TcpState::Closed];
         !over.iter().any(|over| kind == SocketKind::Tcp(*over))
     };
-    let sockets = inspect::sockets(inside.stack).into_iter();
+    let sockets = inspect::sockets(inside.stack, None).into_iter();
     Pins {
         vnet: core.name.to_string(),
         sockets: sockets

@@ -379,7 +379,7 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn info(&self) -> io::Result<TcpInfo> {
-        self.0.now(|s, _, id| s.tcp.info(id))
+        self.0.now(|s, cx, id| s.tcp.info(cx.now, id))
     }
 
     /// All options of the socket.

@@ -20,6 +20,7 @@ use crate::neigh::state::StateName;
 use crate::netif::AdminState;
 use crate::netif::lagg::config::{LaggHash, LaggMode};
 use crate::packet::cx::Carrier;
+use crate::transport::tcp::TcpInfo;
 
 impl fmt::Display for Inspection {
     /// In 80 columns, or in as many as the format has as its width: `format!("{seen:120}")`.
@@ -400,7 +401,7 @@ fn lldp(seen: &Inspection, f: &mut String) -> fmt::Result {
     Ok(())
 }
 
-/// As `netstat -an`.
+/// As `netstat -an`, and below a connection that has carried something what it did and what it knows of its path.
 fn sockets(seen: &Inspection, f: &mut String) -> fmt::Result {
     if seen.sockets.is_empty() {
         return Ok(());
@@ -431,8 +432,41 @@ fn sockets(seen: &Inspection, f: &mut String) -> fmt::Result {
         let (recv, send) = (socket.recv_queue.to_string(), socket.send_queue.to_string());
         let (local, peer) = (address(socket.local), address(socket.peer));
         line(f, &[proto, &recv, &send, &local, &peer, &state], &SOCKET)?;
+        if let Some(info) = socket
+            .tcp
+            .as_deref()
+            .filter(|t| t.bytes_sent + t.bytes_received > 0)
+        {
+            connection(info, f)?;
+        }
     }
     Ok(())
+}
+
+/// What a connection did, and what it knows of its path.
+fn connection(info: &TcpInfo, f: &mut String) -> fmt::Result {
+    let (sent, again) = (info.bytes_sent, info.bytes_retransmitted);
+    write!(f, "      sent {} ({again} again)", counted(sent, "byte"))?;
+    write!(f, ", received {}", info.bytes_received)?;
+    if let Some(srtt) = info.srtt {
+        write!(f, "; round trip {srtt:.1?}")?;
+    }
+    let (cwnd, in_flight) = (info.cwnd, info.in_flight);
+    write!(
+        f,
+        "; window {cwnd} ({in_flight} on their way, peer {})",
+        info.peer_window
+    )?;
+    if let Some(rate) = info.delivery_rate {
+        write!(f, "; {rate} bytes/s")?;
+        if info.is_app_limited {
+            write!(f, " (application)")?;
+        }
+    }
+    if info.retries > 0 {
+        write!(f, "; unanswered {}", counted(info.retries.into(), "time"))?;
+    }
+    writeln!(f)
 }
 
 /// `TimeWait` as `TIME_WAIT`.

@@ -428,7 +428,7 @@ impl Vnet {
             lldp: stack
                 .lldp
                 .neighbours(cx.now, |id| Some(&*stack.ifs.get(id)?.name)),
-            sockets: super::sockets(stack),
+            sockets: super::sockets(stack, Some(cx.now)),
             counters: counters(cx.stats),
             init: record::init_steps(inside),
             usages: Resource::ALL.iter().map(usage).collect(),

@@ -23,7 +23,7 @@
 //! | `fast_open` | data in SYNs |
 //! | `challenge` | how often a stranger is answered |
 //! | `segment` | what goes in and what comes out |
-//! | `ids`, `info` | what names things, and what is told of them |
+//! | `ids`, `info`, `counts` | what names things, what is told of them, and what is counted for that |
 //! | `isn`, `seq`, `config`, `stats` | numbers |
 
 mod challenge;
@@ -31,6 +31,7 @@ mod config;
 mod congestion;
 mod connection;
 mod cookies;
+mod counts;
 mod ecn;
 mod fast_open;
 mod hint;
@@ -222,6 +223,7 @@ impl Tcp {
         let mut all = Vec::new();
         for (_, l) in self.listeners.iter() {
             all.push(TcpSocketInfo {
+                id: None,
                 local: l.local,
                 remote: None,
                 state: match l.listens() {
@@ -233,6 +235,7 @@ impl Tcp {
             });
         }
         let record = |local, remote, state| TcpSocketInfo {
+            id: None,
             local,
             remote: Some(remote),
             state,
@@ -242,8 +245,9 @@ impl Tcp {
         for (_, h) in self.half_open.iter() {
             all.push(record(h.local, h.remote, TcpState::SynReceived));
         }
-        for (_, c) in self.connections.iter() {
+        for (id, c) in self.connections.iter() {
             all.push(TcpSocketInfo {
+                id: Some(id),
                 local: c.local,
                 remote: Some(c.remote),
                 state: c.reported_state(),

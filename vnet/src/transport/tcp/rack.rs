@@ -14,8 +14,8 @@ pub(super) struct Rack {
     /// The last sent of what has arrived, and the round trip that it took.
     latest: Option<Transmission>,
     rtt: Duration,
-    /// Something was overtaken: the path reorders.
-    reorders: bool,
+    /// How often something was overtaken: the path reorders.
+    reorderings: u32,
     /// The reordering window, in quarters of the least round-trip time.
     quarters: u8,
     persist: u8,
@@ -43,7 +43,7 @@ impl Rack {
         Rack {
             latest: None,
             rtt: Duration::ZERO,
-            reorders: false,
+            reorderings: 0,
             quarters: 1,
             persist: 0,
             round: None,
@@ -60,7 +60,7 @@ impl Rack {
         delivered: &Delivered,
         echoed: Option<Instant>,
     ) {
-        self.reorders |= delivered.overtaken;
+        self.reorderings = self.reorderings.saturating_add(delivered.overtaken.into());
         let Some(latest) = delivered.latest else {
             return;
         };
@@ -92,7 +92,12 @@ impl Rack {
 
     /// Something that was taken for lost was only late.
     pub(super) fn on_late(&mut self) {
-        self.reorders = true;
+        self.reorderings = self.reorderings.saturating_add(1);
+    }
+
+    /// How often something was overtaken, or only late.
+    pub(super) fn reorderings(&self) -> u32 {
+        self.reorderings
     }
 
     /// A recovery ended.
@@ -106,7 +111,7 @@ impl Rack {
     // RFC 8985 6.2.4, RACK_update_reo_wnd.
     fn window(&self, view: &View, sacked: u32) -> Duration {
         let hurry = view.recovering || sacked >= DUP_THRESHOLD * view.mss;
-        if !self.reorders && hurry {
+        if self.reorderings == 0 && hurry {
             return Duration::ZERO;
         }
         let window = nanos(view.min_rtt) / 4 * u64::from(self.quarters);
@@ -197,7 +202,7 @@ mod tests {
         let (mut rack, mut sent) = (Rack::new(), sent(10));
         sack(&mut rack, &mut sent, 105, 5, 6);
         sack(&mut rack, &mut sent, 106, 2, 3);
-        assert!(rack.reorders);
+        assert!(rack.reorderings() > 0);
         sack(&mut rack, &mut sent, 107, 6, 9);
         // The last segment that arrived left at 8 ms and took 99 ms. A quarter is one of the least round trip.
         let due = |from: u64, quarters: u64| ms(from + 99 + 25 * quarters);

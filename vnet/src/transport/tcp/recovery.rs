@@ -181,6 +181,11 @@ impl Recovery {
         }
     }
 
+    /// How often something was overtaken, or only late.
+    pub(super) fn reorderings(&self) -> u64 {
+        self.rack.as_ref().map_or(0, |rack| rack.reorderings().into())
+    }
+
     fn rack(&mut self) -> &mut Rack {
         self.rack.get_or_insert_with(|| Box::new(Rack::new()))
     }

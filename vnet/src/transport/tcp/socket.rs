@@ -15,6 +15,7 @@ use super::options::{Options, Path, SocketOptions};
 use super::requests::{Of, Requests};
 use super::segment::SendFlags;
 use crate::base::id::IfId;
+use crate::base::time::Instant;
 use crate::packet::{Cx, Payload};
 use crate::transport::domain::Domain;
 use crate::transport::edge::{ReadMode, Readiness, Waiters};
@@ -505,8 +506,8 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub(crate) fn info(&self, id: ConnId) -> Result<TcpInfo, SocketError> {
-        Ok(self.connection(id)?.info())
+    pub(crate) fn info(&self, now: Instant, id: ConnId) -> Result<TcpInfo, SocketError> {
+        Ok(self.connection(id)?.info(now, &self.config))
     }
 
     /// The socket's options.

@@ -292,11 +292,13 @@ impl Connection {
         self.snd.edge = before.later(self.snd.edge, ack);
         if self.state.fin().is_some_and(|fin| ack == fin + 1) {
             self.snd.queue.release_to(ack - 1);
+            self.counts.bytes_acked += u64::from((ack - 1).since(before));
             self.state = self.state.on_fin_acked();
             // Nothing is left to linger for.
             self.timers.orphan = Instant::MAX;
         } else {
             self.snd.queue.release_to(ack);
+            self.counts.bytes_acked += u64::from(ack.since(before));
         }
         self.retries = 0;
         self.soft_error = None;
@@ -306,6 +308,8 @@ impl Connection {
         self.timers.persist = Instant::MAX;
         self.snd.probes = 0;
         self.size_send_buffer(env.config);
+        let (marks, limit) = ([before, ack, self.snd.nxt], self.limit());
+        self.counts.on_acked(env.now, marks, limit);
         self.wake_writers(env);
     }
 

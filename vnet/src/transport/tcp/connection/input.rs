@@ -32,6 +32,8 @@ impl Connection {
         env: &mut Env<'_>,
         seg: SegmentIn<'_>,
     ) -> Disposition {
+        self.counts
+            .on_arrival(env.now, seg.payload.len(), seg.gso_segment);
         match self.state {
             State::SynSent(s) => self.segment_in_syn_sent(env, s, seg),
             State::Closed | State::TimeWait => Disposition::Answer,
@@ -140,6 +142,7 @@ impl Connection {
             _ if flags.has(TcpFlags::ECE) => acked.max(1),
             _ => 0,
         };
+        self.counts.bytes_marked += u64::from(marked);
         if let Controller::Dctcp(c) = &mut self.cc {
             c.on_feedback(acked, marked, ack, nxt);
         }
@@ -272,6 +275,7 @@ impl Connection {
     /// Our SYN is acknowledged, and what was sent with it up to `ack`. The rest of that leaves again, as if for the first
     /// time.
     fn establish(&mut self, env: &mut Env<'_>, ack: SeqNum) {
+        self.counts.bytes_acked += u64::from(ack.since(self.snd.iss + 1));
         self.snd.una = ack;
         self.snd.nxt = ack;
         self.snd.small_end = ack;
@@ -590,6 +594,7 @@ impl Connection {
         if had_gap {
             nxt = rcv.queue.close_gap(rcv.nxt, nxt);
         }
+        self.counts.bytes_in += u64::from(nxt.since(rcv.nxt));
         rcv.advance(nxt);
         // RFC 9293 3.8.6.3: one acknowledgement for two full segments at least; RFC 5681 4.2: at
         // once when (part of) a gap was filled.

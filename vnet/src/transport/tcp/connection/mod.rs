@@ -32,6 +32,7 @@ use std::sync::Arc;
 use super::challenge::Challenge;
 use super::config::{Feature, TcpConfig};
 use super::congestion::Controller;
+use super::counts::{Counts, Limit};
 use super::ecn::{Ecn, Feedback};
 use super::hint::Hint;
 use super::ids::{FourTuple, ListenerId};
@@ -147,6 +148,7 @@ pub(super) struct Connection {
     last_rx: Instant,
     challenge: Challenge,
     hint: Hint,
+    counts: Counts,
     pub(super) waiters: Waiters,
 }
 
@@ -440,6 +442,7 @@ impl Connection {
             last_rx: env.now,
             challenge: Challenge::new(),
             hint: Hint::new(),
+            counts: Counts::new(env.now),
             waiters: Waiters::default(),
             options,
         };
@@ -544,6 +547,29 @@ impl Connection {
         }
     }
 
+    /// What the connection waits for.
+    #[inline]
+    fn limit(&self) -> Limit {
+        let flight = self.flight();
+        if self.snd.nxt == self.write_end() {
+            return match flight {
+                0 => Limit::Idle,
+                _ if self.waiters.writers.is_empty() || !self.has_room(flight) => Limit::Network,
+                _ => Limit::Buffer,
+            };
+        }
+        let offered = self.snd.edge.since(self.snd.una);
+        match offered < flight + self.data_mss() && self.has_room(flight) {
+            true => Limit::Window,
+            false => Limit::Network,
+        }
+    }
+
+    /// Whether the congestion window has room for another segment.
+    fn has_room(&self, flight: u32) -> bool {
+        flight + self.data_mss() <= self.cc.cwnd()
+    }
+
     /// Ends the connection and tells whoever waits.
     pub(super) fn finish(&mut self, env: &mut Env<'_>, error: Option<SocketError>) {
         if self.error.is_none() {
@@ -554,6 +580,7 @@ impl Connection {
         self.rcv.acks_due = 0;
         self.snd.probe = Probe::None;
         self.snd.queue = SendQueue::new(self.snd.queue.end());
+        self.counts.limits.turn(env.now, Limit::Idle);
         self.waiters.wake_all(env.out);
     }
 

@@ -7,6 +7,7 @@ use super::{Connection, Env, Probe};
 use crate::base::time::{Instant, nanos};
 use crate::packet::Payload;
 use crate::packet::header::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
+use crate::transport::tcp::config::TcpConfig;
 use crate::transport::tcp::congestion::{LARGE, quantum};
 use crate::transport::tcp::ecn::Feedback;
 use crate::transport::tcp::options::{answer, offer, path_mss};
@@ -78,6 +79,10 @@ impl Connection {
         if self.timers.retransmit == Instant::MAX && self.flight() > 0 {
             self.restart_retransmit(env, Cause::Sent);
         }
+        if self.snd.nxt != self.write_end() {
+            let limit = self.limit();
+            self.counts.limits.turn(env.now, limit);
+        }
         None
     }
 
@@ -113,6 +118,7 @@ impl Connection {
         self.timers.retransmit = env.now + self.rtt.rto();
         self.arm_user_timeout(env.now);
         let flags = self.ecn_use(env.config).syn(self.retries);
+        self.counts.on_departure(payload.len() as u32, None);
         Some(SegmentOut {
             payload,
             ..self.handshake(flags, None, options, window)
@@ -133,6 +139,7 @@ impl Connection {
         };
         let window = self.syn_window();
         self.timers.retransmit = env.now + self.rtt.rto();
+        self.counts.on_departure(0, None);
         self.handshake(flags, Some(self.rcv.nxt.0), options, window)
     }
 
@@ -317,6 +324,7 @@ impl Connection {
         if self.timers.held != Instant::MAX {
             self.disarm_release();
         }
+        self.counts.on_new_data(env.now, nxt);
         let before = self.flight() - nxt.since(plan.seq);
         self.recovery.on_sent(plan.seq, nxt, env.now, self.flight());
         self.pace(env, plan.len);
@@ -389,6 +397,8 @@ impl Connection {
         }
         env.stats.retransmits += 1;
         env.stats.retransmitted_bytes += u64::from(plan.len);
+        self.counts.again += u64::from(plan.len.div_ceil(plan.piece).max(1));
+        self.counts.bytes_again += u64::from(plan.len);
         Some(self.build(env, plan))
     }
 
@@ -405,11 +415,11 @@ impl Connection {
 
     /// The rate at which to send, in bytes per second, where segments are spread over time.
     #[inline]
-    fn pacing(&self, env: &Env<'_>) -> Option<u64> {
+    pub(super) fn pacing(&self, config: &TcpConfig) -> Option<u64> {
         let is_spread = self.cc.has_model()
             || (self.rtt.least_nanos() >= SPREAD_RTT
                 && self.cc.cwnd() > LARGE
-                && env.config.pacing.is_on());
+                && config.pacing.is_on());
         match is_spread {
             true => self.cc.pacing(self.rtt.srtt_nanos()),
             false => None,
@@ -423,7 +433,7 @@ impl Connection {
             true => self.path.gso_max.max(piece),
             false => piece,
         };
-        match self.pacing(env) {
+        match self.pacing(env.config) {
             Some(rate) => most.min(quantum(rate, piece)),
             None => most,
         }
@@ -432,7 +442,7 @@ impl Connection {
     /// So many bytes leave: from when on others may.
     #[inline]
     fn pace(&mut self, env: &Env<'_>, len: u32) {
-        if let Some(rate) = self.pacing(env) {
+        if let Some(rate) = self.pacing(env.config) {
             self.pace_at(env.now, rate, len);
         }
     }
@@ -527,6 +537,8 @@ impl Connection {
             ..TcpHeader::default()
         };
         let confirms = self.hint.take();
+        let gso = (plan.len > plan.piece).then_some(plan.piece as u16);
+        self.counts.on_departure(plan.len, gso);
         if plan.len == 0 {
             return SegmentOut {
                 confirms,
@@ -536,7 +548,6 @@ impl Connection {
         self.snd.last_sent = env.now;
         env.stats.bytes_out += u64::from(plan.len);
         let payload = self.snd.queue.slice(plan.seq, plan.len as usize);
-        let gso = (plan.len > plan.piece).then_some(plan.piece as u16);
         let out = self.out(header, payload, gso);
         SegmentOut {
             confirms,

@@ -10,6 +10,7 @@ use crate::packet::Payload;
 use crate::transport::edge::{ReadMode, Readiness};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::challenge::Challenge;
+use crate::transport::tcp::config::TcpConfig;
 use crate::transport::tcp::info::TcpInfo;
 use crate::transport::tcp::options::{Options, Path};
 use crate::transport::tcp::segment::IcmpKind;
@@ -375,7 +376,10 @@ impl Connection {
         }
     }
 
-    pub(in crate::transport::tcp) fn info(&self) -> TcpInfo {
+    pub(in crate::transport::tcp) fn info(&self, now: Instant, config: &TcpConfig) -> TcpInfo {
+        let counts = &self.counts;
+        let [busy_time, window_limited_time, buffer_limited_time] = counts.limits.times(now);
+        let ago = |count: u64, at: Instant| (count > 0).then(|| now.since(at));
         TcpInfo {
             state: self.reported_state(),
             srtt: self.rtt.srtt(),
@@ -396,6 +400,27 @@ impl Connection {
             window: self.rcv.promised(),
             retries: self.retries,
             peer_window: self.snd.edge.since(self.snd.una),
+            segments_out: counts.segments_out,
+            segments_in: counts.segments_in,
+            data_segments_out: counts.data_out,
+            data_segments_in: counts.data_in,
+            retransmits: counts.again,
+            bytes_sent: counts.bytes_out,
+            bytes_retransmitted: counts.bytes_again,
+            bytes_acked: counts.bytes_acked,
+            bytes_delivered: counts.bytes_acked + u64::from(self.recovery.sent.sacked()),
+            bytes_marked: counts.bytes_marked,
+            bytes_received: counts.bytes_in,
+            reorderings: self.recovery.reorderings(),
+            delivery_rate: counts.round.rate(),
+            is_app_limited: counts.round.is_limited(),
+            pacing_rate: self.pacing(config),
+            busy_time,
+            window_limited_time,
+            buffer_limited_time,
+            since_data_sent: ago(counts.data_out, self.snd.last_sent),
+            since_data_received: ago(counts.data_in, counts.last_data_in),
+            since_ack_received: now.since(self.last_rx),
         }
     }
 

@@ -87,7 +87,7 @@ fn both_have_to_agree() {
 fn a_mark_shrinks_the_window_once() {
     let (mut w, a, b) = open(EcnUse::Grant);
     carry(&mut w, a, b, 20);
-    let cwnd = |w: &World| w.hosts[A].tcp.info(a).expect("there").cwnd;
+    let cwnd = |w: &World| w.info(A, a).expect("there").cwnd;
     let before = cwnd(&w);
     w.trace.clear();
     mark(&mut w, 5);
@@ -162,7 +162,7 @@ fn accurate_feedback_is_agreed_on_and_counts_from_five() {
     assert_eq!(w.flags(A)[..2], ["SEWe", "WA"]);
     assert_eq!(w.flags(B)[..1], ["SWA"]);
     w.trace.clear();
-    mark(&mut w, 3);
+    mark(&mut w, 5);
     carry(&mut w, a, b, 10);
     // Nothing of B's was marked, and one packet of A's.
     assert!(aces(&w, A, 99).iter().all(|ace| *ace == 5));
@@ -308,7 +308,7 @@ fn a_window_shrinks_by_the_share_of_marks() {
         let mut least = u32::MAX;
         for _ in 0..20 {
             carry(&mut w, a, b, 200);
-            least = least.min(w.hosts[A].tcp.info(a).expect("there").cwnd);
+            least = least.min(w.info(A, a).expect("there").cwnd);
         }
         least
     };
@@ -334,7 +334,7 @@ fn a_mark_leaves_more_of_the_window_than_a_loss() {
         };
         let mut w = World::with(1, Net::default(), config);
         let (a, b) = w.pair();
-        let info = |w: &World| w.hosts[A].tcp.info(a).expect("there");
+        let info = |w: &World| w.info(A, a).expect("there");
         for (n, left) in (1..).zip(left) {
             mark(&mut w, 1);
             // All that the window holds: its first segment is marked.
@@ -413,7 +413,7 @@ fn an_answer_to_a_syn_may_be_marked_instead_of_dropped() {
             let (a, b) = w.pair();
             let ect = if capable.is_on() { 0b10 } else { 0 };
             assert_eq!(*seen.borrow(), [ect]);
-            let info = w.hosts[B].tcp.info(b).expect("there");
+            let info = w.info(B, b).expect("there");
             let segments = if marked { 1 } else { 10 };
             assert_eq!(info.cwnd, segments * FULL as u32, "{asks:?}");
             // Data of both is still sent as capable, and the echo ends.

@@ -91,7 +91,7 @@ fn the_first_connection_gets_a_cookie_and_the_second_carries_its_request_in_the_
     w.run_for(RTT);
     assert_eq!(w.state(A, a), Some(TcpState::Established));
     assert_eq!(w.state(B, b), Some(TcpState::Established));
-    let srtt = |host: usize, id| w.hosts[host].tcp.info(id).expect("there").srtt;
+    let srtt = |host: usize, id| w.info(host, id).expect("there").srtt;
     assert_eq!((srtt(A, a), srtt(B, b)), (Some(RTT), Some(RTT)));
     assert_eq!(accepted(&w), (1, 1, 0));
     w.carry(a, b, 300_000);

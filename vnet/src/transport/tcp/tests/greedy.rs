@@ -18,11 +18,11 @@ fn sender(congestion: Congestion) -> Hand {
 }
 
 fn in_flight(t: &Hand) -> u32 {
-    t.w.hosts[B].tcp.info(t.b).expect("there").in_flight
+    t.w.info(B, t.b).expect("there").in_flight
 }
 
 fn cwnd(t: &Hand) -> u32 {
-    t.w.hosts[B].tcp.info(t.b).expect("there").cwnd
+    t.w.info(B, t.b).expect("there").cwnd
 }
 
 /// So many bytes more are acknowledged.

@@ -11,7 +11,7 @@ fn three_segments_open_a_connection() {
     let (la, pa) = (w.hosts[A].tcp.local_addr(a), w.hosts[A].tcp.peer_addr(a));
     assert_eq!(w.hosts[B].tcp.peer_addr(b), la);
     assert_eq!(w.hosts[B].tcp.local_addr(b), pa);
-    let info = w.hosts[A].tcp.info(a).expect("there");
+    let info = w.info(A, a).expect("there");
     assert_eq!(info.mss, 1500 - 40 - 12);
     assert_eq!(info.srtt, Some(Duration::from_millis(10)));
 }
@@ -144,7 +144,7 @@ fn options_are_used_only_when_both_have_them() {
     assert_eq!(syn_ack.mss, Some(1460));
     assert!(syn_ack.timestamp.is_none() && syn_ack.window_scale.is_none());
     assert!(syn_ack.sack_permitted.is_none());
-    assert_eq!(w.hosts[A].tcp.info(a).map(|i| i.mss), Ok(1460));
+    assert_eq!(w.info(A, a).map(|i| i.mss), Ok(1460));
     w.write(A, a, b"x").expect("space");
     w.run_for(Duration::from_millis(100));
     assert_eq!(w.read(B, b, 9), Ok(b"x".to_vec()));

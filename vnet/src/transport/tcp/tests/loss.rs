@@ -56,7 +56,7 @@ fn carry(w: &mut World, a: ConnId, b: ConnId, segments: usize) -> Duration {
 }
 
 fn cwnd(w: &World, a: ConnId) -> u32 {
-    w.hosts[A].tcp.info(a).expect("there").cwnd
+    w.info(A, a).expect("there").cwnd
 }
 
 // RFC 8985 3.4 and 6.2: RFC 6675 has to wait for the timer here.
@@ -339,6 +339,6 @@ fn what_a_peer_has_reported_and_thrown_away_is_sent_again() {
     assert!(again[FULL..].iter().all(|sent| *sent));
     t.ack = at(10);
     t.give(0, NONE, b"");
-    assert_eq!(t.w.hosts[B].tcp.info(t.b).expect("there").in_flight, 0);
+    assert_eq!(t.w.info(B, t.b).expect("there").in_flight, 0);
     assert_eq!(t.w.state(B, t.b), Some(TcpState::Established));
 }

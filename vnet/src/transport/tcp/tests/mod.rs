@@ -9,6 +9,7 @@ mod fuzz;
 mod greedy;
 mod hand;
 mod handshake;
+mod info;
 mod listen;
 mod loss;
 mod lossy;
@@ -113,6 +114,10 @@ pub(super) struct World {
 }
 
 impl World {
+    pub(crate) fn info(&self, host: usize, id: ConnId) -> Result<TcpInfo, SocketError> {
+        self.hosts[host].tcp.info(self.now, id)
+    }
+
     pub(crate) fn new(seed: u64, net: Net) -> World {
         World::with(seed, net, TcpConfig::default())
     }
@@ -340,7 +345,7 @@ impl World {
     }
 
     pub(crate) fn state(&self, host: usize, id: ConnId) -> Option<TcpState> {
-        let info = self.hosts[host].tcp.info(id);
+        let info = self.info(host, id);
         info.ok().map(|i| i.state)
     }
 

@@ -287,7 +287,7 @@ fn a_deferred_connection_is_accepted_with_its_data_or_when_the_wait_is_over() {
     let b = w.accept(B, l);
     assert_eq!(w.read(B, b, 9), Ok(b"now".to_vec()));
     // The time until data came is not taken for that of the path, nor is anything for lost.
-    let info = w.hosts[B].tcp.info(b).expect("there");
+    let info = w.info(B, b).expect("there");
     assert_eq!(info.srtt, Some(Duration::from_millis(10)));
     assert_eq!(info.cwnd, 10 * 1448);
 
@@ -347,7 +347,7 @@ fn buffers_that_a_program_chose_stay_as_they_are() {
         got += w.read(B, b, 1 << 20).map_or(0, |d| d.len());
     }
     let sizes = |w: &World, host: usize, id| {
-        let info = w.hosts[host].tcp.info(id).expect("there");
+        let info = w.info(host, id).expect("there");
         (info.send_buffer, info.recv_buffer)
     };
     assert_eq!(sizes(&w, A, a).0, 20_000);

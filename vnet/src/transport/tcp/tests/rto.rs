@@ -33,10 +33,10 @@ fn the_backoff_outlives_the_acknowledgement_of_what_was_sent_twice() {
     assert_eq!(lost_until(&mut w, a, 3), [MS * 210, MS * 420]);
     // The fourth try arrives. Which of the four was answered, nobody can say.
     w.run_for(MS * 840 + MS * 100);
-    assert_eq!(w.hosts[A].tcp.info(a).map(|i| i.in_flight), Ok(0));
+    assert_eq!(w.info(A, a).map(|i| i.in_flight), Ok(0));
     assert_eq!(lost_until(&mut w, a, 2), [MS * 1680]);
     w.run_for(MS * 3360 + MS * 100);
-    assert_eq!(w.hosts[A].tcp.info(a).map(|i| i.in_flight), Ok(0));
+    assert_eq!(w.info(A, a).map(|i| i.in_flight), Ok(0));
     // What was sent once, and is acknowledged, brings back the timeout that was measured: the
     // answer took 10 ms and waited 40 ms for company.
     w.write(A, a, b"data").expect("space");
@@ -67,12 +67,12 @@ fn probes_of_a_closed_window_back_off_by_themselves() {
     w.run_for(MS * 60_000);
     let probes = w.hosts[A].tcp.stats().window_probes;
     assert!(probes > 3, "{probes}");
-    while w.hosts[A].tcp.info(a).is_ok_and(|i| i.unsent > 0) {
+    while w.info(A, a).is_ok_and(|i| i.unsent > 0) {
         w.run_for(MS * 500);
         let _ = w.read(B, b, 9_000);
     }
     w.run_for(MS * 500);
-    assert_eq!(w.hosts[A].tcp.info(a).map(|i| i.in_flight), Ok(0));
+    assert_eq!(w.info(A, a).map(|i| i.in_flight), Ok(0));
     let gap = lost_until(&mut w, a, 2)[0];
     assert!(gap < MS * 300, "{gap:?}");
 }

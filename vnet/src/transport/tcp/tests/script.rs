@@ -208,7 +208,7 @@ fn a_fin_ahead_of_a_gap_waits_for_it() {
 #[test]
 fn resets_and_syns_in_the_window_are_challenged() {
     let mut t = Hand::new();
-    let next = t.w.hosts[B].tcp.info(t.b).map(|i| i.state);
+    let next = t.w.info(B, t.b).map(|i| i.state);
     assert_eq!(next, Ok(TcpState::Established));
     // RFC 5961 3.2: in the window, but not exact.
     let h = t.give(5, TcpFlags::RST, b"");
@@ -318,7 +318,7 @@ fn a_closed_window_is_probed_until_it_opens() {
     assert_eq!(w.write(A, a, &data), Ok(12_000));
     w.run_for(Duration::from_secs(3600));
     assert_eq!(w.state(A, a), Some(TcpState::Established));
-    assert_eq!(w.hosts[A].tcp.info(a).map(|i| i.peer_window), Ok(0));
+    assert_eq!(w.info(A, a).map(|i| i.peer_window), Ok(0));
     let probes = w.hosts[A].tcp.stats().window_probes;
     assert!((20..60).contains(&probes), "{probes} probes in an hour");
     assert_eq!(w.hosts[A].tcp.stats().retransmits, 0);
@@ -408,7 +408,7 @@ fn holes_are_filled_in_one_round_trip_with_sack() {
     let stats = w.hosts[A].tcp.stats();
     assert_eq!((stats.retransmits, stats.timeouts), (3, 0));
     assert_eq!(stats.fast_recoveries, 1);
-    let info = w.hosts[A].tcp.info(a).expect("there");
+    let info = w.info(A, a).expect("there");
     assert!(info.cwnd < 10 * 1448 && info.in_flight == 0);
 }
 
@@ -435,7 +435,7 @@ fn a_narrower_path_sends_again_in_smaller_pieces() {
     w.net.loss = 0.0;
     let (_, _, h, _) = w.trace[0];
     let (local, remote) = (w.hosts[A].tcp.local_addr(a).expect("bound"), w.addr(B, 80));
-    let before = w.hosts[A].tcp.info(a).map(|i| i.cwnd);
+    let before = w.info(A, a).map(|i| i.cwnd);
     w.trace.clear();
     let v = w.on(A, |tcp, cx| {
         let what = IcmpKind::FragmentationNeeded { ip_mtu: 1000 };
@@ -443,7 +443,7 @@ fn a_narrower_path_sends_again_in_smaller_pieces() {
     });
     assert_eq!(v, Verdict::Delivered);
     w.run_for(Duration::from_millis(50));
-    assert_eq!(w.hosts[A].tcp.info(a).map(|i| i.cwnd), before);
+    assert_eq!(w.info(A, a).map(|i| i.cwnd), before);
     assert!(w.trace.iter().all(|t| t.3 <= 1000 - 52));
     assert_eq!(w.read(B, b, 1 << 20), Ok(data));
     assert_eq!(w.hosts[A].tcp.stats().timeouts, 0);

@@ -13,7 +13,7 @@ fn narrow(w: &mut World, ip_mtu: usize) {
 }
 
 fn ip_mtu(w: &World, a: ConnId) -> u32 {
-    w.hosts[A].tcp.info(a).expect("there").path_mtu
+    w.info(A, a).expect("there").path_mtu
 }
 
 fn carry(w: &mut World, a: ConnId, b: ConnId, bytes: usize) {

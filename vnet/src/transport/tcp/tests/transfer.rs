@@ -196,7 +196,7 @@ fn carried_when_told(config: TcpConfig) -> (f64, [usize; 2]) {
         assert!(w.step());
     }
     let buffers = [(A, a), (B, b)].map(|(host, id)| {
-        let info = w.hosts[host].tcp.info(id).expect("there");
+        let info = w.info(host, id).expect("there");
         [info.send_buffer, info.recv_buffer][host]
     });
     (got as f64 * 8.0 / 1e6, buffers)

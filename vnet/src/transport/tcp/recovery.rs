@@ -151,6 +151,8 @@ pub(super) struct Heard {
     pub(super) min_rtt: Duration,
     /// There is a segment of new data that could be sent.
     pub(super) has_unsent: bool,
+    /// What was outstanding when new data last left.
+    pub(super) flew: u32,
     pub(super) cc: Ack,
 }
 
@@ -183,7 +185,9 @@ impl Recovery {
 
     /// How often something was overtaken, or only late.
     pub(super) fn reorderings(&self) -> u64 {
-        self.rack.as_ref().map_or(0, |rack| rack.reorderings().into())
+        self.rack
+            .as_ref()
+            .map_or(0, |rack| rack.reorderings().into())
     }
 
     fn rack(&mut self) -> &mut Rack {
@@ -460,7 +464,7 @@ impl Recovery {
         let flight = ack.nxt.since(ack.una);
         if reduced == Reduced::No {
             // What exceeds the window was sent for what arrived: limited transmit.
-            cc.on_loss(flight.min(cc.cwnd()), ack.mss);
+            cc.on_loss(heard.flew.min(cc.cwnd()), ack.mss);
         }
         self.tail = Tail::None;
         // RFC 9937 6.1: RecoverFS.

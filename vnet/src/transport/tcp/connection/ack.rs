@@ -207,6 +207,7 @@ impl Connection {
             dsack: None,
             echoed: None,
             sack: self.negotiated.sack,
+            flew: self.flew(),
             min_rtt: self.rtt.least().unwrap_or(Duration::ZERO),
             has_unsent: unsent >= mss && usable >= self.flight() + mss,
             cc: self.cc_ack(env.now, before, ack, mss, limited),

@@ -164,6 +164,8 @@ pub(super) struct Sender {
     wl2: SeqNum,
     /// The largest window the peer has offered.
     max_wnd: u32,
+    /// Sequence numbers outstanding when new data last left.
+    flew: u32,
     pub(super) queue: SendQueue,
     /// Space promised to writers who are still copying.
     pub(super) reserved: usize,
@@ -401,6 +403,7 @@ impl Connection {
                 wl1: SeqNum(0),
                 wl2: iss,
                 max_wnd: 0,
+                flew: 0,
                 queue: SendQueue::new(iss + 1),
                 reserved: 0,
                 buffer: options.send_buffer.unwrap_or(env.config.send_buffer),
@@ -508,6 +511,15 @@ impl Connection {
     #[inline]
     pub(super) fn flight(&self) -> u32 {
         self.snd.nxt.since(self.snd.una)
+    }
+
+    /// What was outstanding when the last new data left, which is what the path was tried with. When many acknowledgements
+    /// arrive at once, what they cover is no longer outstanding by the time that one of them reports a loss, and nothing has
+    /// left for it yet: that is no reason to shrink the window more than for one that arrives by itself.
+    // RFC 5681 3.1 and RFC 9438 4.6 have what is outstanding when the loss is found.
+    #[inline]
+    fn flew(&self) -> u32 {
+        self.snd.flew.max(self.flight())
     }
 
     /// Goes on with another congestion control.

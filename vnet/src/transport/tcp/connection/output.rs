@@ -325,6 +325,7 @@ impl Connection {
             self.disarm_release();
         }
         self.counts.on_new_data(env.now, nxt);
+        self.snd.flew = self.flight();
         let before = self.flight() - nxt.since(plan.seq);
         self.recovery.on_sent(plan.seq, nxt, env.now, self.flight());
         self.pace(env, plan.len);

@@ -690,3 +690,31 @@ fn valid_frames_with_a_few_bytes_changed_are_counted_one_by_one() {
     let stats = target.finish();
     assert!(stats.delivered > 1_000, "{}", drops(&stats));
 }
+
+// RFC 9293, section 3.9.2.3 (MUST-57)
+#[test]
+fn a_segment_to_many_is_not_answered() {
+    let mut t = Target::new();
+    let [a, b, c, _] = t.peer.vnet.ip.octets();
+    let said = |t: &Target| t.vnet.protocol_stats().unwrap().get("tcp.segments_out");
+    let before = said(&t);
+    for to in [
+        Ipv4Addr::BROADCAST,
+        Ipv4Addr::new(a, b, c, 255),
+        Ipv4Addr::new(224, 0, 0, 1),
+    ] {
+        for port in [TCP_PORT, 1] {
+            let segment = Segment {
+                flags: SYN,
+                window: 1000,
+                ..Segment::default()
+            };
+            let body = tcp(t.src(), SocketAddrV4::new(to, port), &segment, b"");
+            let packet = Ip4::new(t.peer.me.ip, to, 6).packet(&body);
+            let frame = ethernet([0xff; 6], t.peer.me.mac, IPV4, &packet);
+            t.refuse(frame, &to.to_string());
+        }
+    }
+    assert_eq!(said(&t), before);
+    t.finish();
+}

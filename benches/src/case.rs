@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::compare::{Contest, SideError};
 use crate::{
-    asynchronous, bulk, context, cores, datagrams, demux, fib, instances, local, rr, stream, tap,
-    vlan,
+    asynchronous, bulk, context, cores, datagrams, demux, fib, hogs, instances, local, rr, stream,
+    tap, vlan,
 };
 
 /// What a run of a case is given.
@@ -175,6 +175,54 @@ pub const CASES: &[Case] = &[
         about: "a stream in 1500-byte frames through 8 routers, on all cores, against one core",
         aim: Some(1.5),
         prepare: cores::chain,
+    },
+    Case {
+        name: "hog-flood",
+        about: "requests of a pair beside a flood of datagrams at a bystander, against beside a busy thread outside",
+        aim: Some(0.9),
+        prepare: hogs::flood,
+    },
+    Case {
+        name: "hog-syn",
+        about: "the same beside a flood of connection requests",
+        aim: Some(0.9),
+        prepare: hogs::syn,
+    },
+    Case {
+        name: "hog-broadcast",
+        about: "the same beside a storm of broadcasts (ARP requests)",
+        aim: Some(0.9),
+        prepare: hogs::broadcast,
+    },
+    Case {
+        name: "hog-fragments",
+        about: "the same beside halves of datagrams that are kept for the other halves",
+        aim: Some(0.9),
+        prepare: hogs::fragments,
+    },
+    Case {
+        name: "hog-buffers",
+        about: "the same beside writers that fill buffers which nobody reads",
+        aim: Some(0.9),
+        prepare: hogs::buffers,
+    },
+    Case {
+        name: "hog-sockets",
+        about: "the same beside one that opens sockets by the thousand",
+        aim: Some(0.9),
+        prepare: hogs::sockets,
+    },
+    Case {
+        name: "hog-spinner",
+        about: "the same beside a reader that asks again and again instead of waiting",
+        aim: Some(0.9),
+        prepare: hogs::spinner,
+    },
+    Case {
+        name: "hog-task",
+        about: "the same beside a task that is always ready",
+        aim: Some(0.9),
+        prepare: hogs::task,
     },
     Case {
         name: "context",
@@ -421,7 +469,7 @@ pub const TAP_CASES: &[Case] = &[
 ];
 
 /// The cases that a name on the command line stands for: `all`, `async`, `tap`, `vlan`, `ipv6`, `fib`, `tcp-bulk`,
-/// `forward`, `demux`, `cores`, or that of one.
+/// `forward`, `demux`, `cores`, `hog`, or that of one.
 /// Empty when it stands for none.
 pub fn find(name: &str) -> Vec<Case> {
     match name {
@@ -434,7 +482,7 @@ pub fn find(name: &str) -> Vec<Case> {
             IP_CASES.iter().filter(is_of).copied().collect()
         }
         // `demux` is all that begin with `demux-`, and so on.
-        "forward" | "demux" | "cores" | "tcp-bulk" => {
+        "forward" | "demux" | "cores" | "hog" | "tcp-bulk" => {
             let is_of = |case: &&Case| {
                 let rest = case.name.strip_prefix(name);
                 rest.is_some_and(|rest| rest.starts_with('-'))

@@ -124,7 +124,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    fn of(figures: Vec<f64>) -> Spread {
+    pub(crate) fn of(figures: Vec<f64>) -> Spread {
         Spread {
             min: figures.iter().copied().fold(f64::INFINITY, f64::min),
             max: figures.iter().copied().fold(f64::NEG_INFINITY, f64::max),

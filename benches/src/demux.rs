@@ -144,6 +144,23 @@ impl Crowd {
         while self.system.poll(self.now).is_some_and(|at| at <= self.now) {}
     }
 
+    /// A byte there and back on each of them.
+    ///
+    /// # Errors
+    /// When it is not what comes back.
+    pub(crate) fn all_transact(&mut self) -> Result<(), SideError> {
+        (0..self.streams.len()).try_for_each(|which| self.transact(which, which as u8))
+    }
+
+    /// Lets time pass, in which everything is done that is due.
+    pub(crate) fn rest(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.now < until {
+            let due = self.system.poll(self.now);
+            self.now = due.map_or(until, |at| at.max(self.now).min(until));
+        }
+    }
+
     /// A byte there and back on one of them.
     fn transact(&mut self, which: usize, byte: u8) -> Result<(), SideError> {
         for (from, to) in [(0, 1), (1, 0)] {

@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 use vnet::net::{TcpListener, TcpStream};
 use vnet::{OwnedVnet, System};
 
+use crate::case::Options;
+use crate::compare::{Contest, Side, SideError, Unit};
+
 pub use hog::Hog;
 
 /// Anything that goes wrong.
@@ -157,6 +160,57 @@ pub fn run(hog: Hog, at: At, work: Work, time: Duration) -> Result<f64, RunError
         }
     }
     figure
+}
+
+macro_rules! cases {
+    ($($name:ident: $hog:ident;)*) => {
+        $(
+            #[doc = concat!("Requests of a pair beside a bystander that [`Hog::", stringify!($hog), "`] is at.")]
+            ///
+            /// # Errors
+            /// None: the pair is made for each measurement.
+            pub fn $name(options: &Options) -> Result<Contest, SideError> {
+                let beside = |hog| {
+                    let time = options.time;
+                    Box::new(Beside { hog, time })
+                };
+                Ok(Contest {
+                    unit: Unit::TransactionsPerSecond,
+                    ours: beside(Hog::$hog),
+                    peer: beside(Hog::Thread),
+                    peer_name: "the same beside a busy thread outside".to_owned(),
+                })
+            }
+        )*
+    };
+}
+
+cases! {
+    flood: Udp;
+    syn: Syn;
+    broadcast: Arp;
+    fragments: Fragments;
+    buffers: NonReaders;
+    sockets: Sockets;
+    spinner: Spinner;
+    task: Task;
+}
+
+/// A pair that asks and answers, beside a hog.
+struct Beside {
+    hog: Hog,
+    time: Duration,
+}
+
+impl Side for Beside {
+    fn measure(&mut self) -> Result<f64, SideError> {
+        match run(self.hog, At::Bystander, Work::Requests, self.time) {
+            Ok(figure) => Ok(figure),
+            // It was to be measured what the pair keeps, and it has kept nothing.
+            Err(RunError::Starved { .. }) => Ok(0.0),
+            Err(e) => Err(SideError::new(e.to_string())),
+        }
+    }
 }
 
 fn pair(arena: &Arena, work: Work, time: Duration) -> Result<f64, AnyError> {

@@ -22,6 +22,9 @@
 //! | [`paths`] | bulk transfers over long, fast and lossy paths in virtual time; `compare loss` prints them |
 //! | [`fairness`] | what transfers do to each other and to a queue, in virtual time; `compare fairness` prints it |
 //! | [`instances`] | memory and time of instances; the binary `instances` prints them |
+//! | [`events`] | a frame in simulated networks, against ns-3; `compare events` prints it |
+//! | [`memory`] | what idle instances and connections hold, beside the kernel's; `compare memory` prints it |
+//! | [`counted`] | an allocator that counts |
 //! | [`compare`] | alternation, medians |
 //! | [`report`] | the table and the JSON lines |
 //! | [`machine`] | what it was measured on, and what |
@@ -39,8 +42,10 @@ pub mod case;
 pub mod compare;
 pub mod context;
 pub mod cores;
+pub mod counted;
 pub mod datagrams;
 pub mod demux;
+pub mod events;
 pub mod fairness;
 pub mod fib;
 pub mod hogs;
@@ -49,6 +54,7 @@ mod kernel;
 pub mod local;
 pub mod loss;
 pub mod machine;
+pub mod memory;
 mod mmsg;
 pub mod paths;
 pub mod report;

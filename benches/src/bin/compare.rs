@@ -7,38 +7,51 @@
 //! cargo run --release -p vnet-benches --bin compare -- vlan
 //! cargo run --release -p vnet-benches --bin compare -- ipv6 fib
 //! cargo run --release -p vnet-benches --bin compare -- tap
+//! cargo run --release -p vnet-benches --bin compare -- memory
+//! cargo run --release -p vnet-benches --bin compare -- hog
+//! cargo run --release -p vnet-benches --bin compare -- events --runs 3
 //! cargo run --release -p vnet-benches --bin compare -- loss --runs 5
 //! cargo run --release -p vnet-benches --bin compare -- fairness --runs 3
 //! cargo run --release -p vnet-benches --bin compare -- loss-linux --seeds 5
 //! ```
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use vnet_benches::asynchronous::idle;
 use vnet_benches::case::{Case, Options, TAP_CASES, TAP_TIME, every, find};
-use vnet_benches::compare::{Contest, run_alone};
+use vnet_benches::compare::{Contest, SideError, run_alone};
+use vnet_benches::counted::Counted;
 use vnet_benches::report::{Line, table};
-use vnet_benches::{fairness, loss, machine, paths};
+use vnet_benches::{events, fairness, loss, machine, memory, paths};
+
+/// Counts for `memory`, and for nobody else.
+#[global_allocator]
+static ALLOCATOR: Counted = Counted::new();
 
 /// How long a transfer of `loss-linux` lasts, in seconds, and a measurement of any other case.
 const LOSS_LINUX: f64 = 30.0;
 const SECONDS: f64 = 0.5;
 /// What has no peer.
 const IDLE: &str = "async-idle";
+/// What is measured in bytes.
+const MEMORY: &str = "memory";
+/// What is measured in processes of their own.
+const EVENTS: &str = "events";
 
 /// Measures vnet against other stacks: alternating runs, medians, ratios (above 1: vnet is ahead).
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
     /// The cases to run; `all` for those that have an aim and what belongs to them, which takes some minutes; of these
-    /// `tcp-bulk`, `forward`, `demux` or `cores`; `async` for streams of vnet-tokio, and idle ones (`async-idle`); `vlan` for what VLANs and
+    /// `tcp-bulk`, `forward`, `demux`, `cores`, `hog`, `memory` or `events`; `async` for streams of vnet-tokio, and idle ones (`async-idle`); `vlan` for what VLANs and
     /// bridges cost; `ipv6` for IPv6 beside IPv4; `fib` for lookups in large tables of routes; `tap` for those that need the
     /// right to make TAPs; alone, in virtual time and with a seed for each run, `loss` for long and lossy paths (megabits per
     /// second in the second half, and in all of it) or `fairness` for transfers that share a queue; alone, in real time and with the right to make TAPs,
     /// `loss-linux` for the same losses beside the kernel's TCP; or `list`.
-    #[arg(required = true, value_name = "CASE")]
+    #[arg(required_unless_present_any = ["carry", "hold"], value_name = "CASE")]
     cases: Vec<String>,
     /// Recorded measurements of each side, or seeds; the median is reported, and below it the least and the greatest.
     #[arg(long, visible_alias = "seeds", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
@@ -58,6 +71,12 @@ struct Arguments {
     /// One JSON object a line instead of a table.
     #[arg(long)]
     json: bool,
+    /// Carries the flows of a network that is described in a file: our side of `events`.
+    #[arg(long, hide = true, value_name = "FILE")]
+    carry: Option<PathBuf>,
+    /// Makes so many of them: our side of `memory`.
+    #[arg(long, hide = true, num_args = 2, value_names = ["WHAT", "COUNT"])]
+    hold: Vec<String>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -68,10 +87,36 @@ enum Only {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let of_a_process = match (&arguments.carry, arguments.hold.as_slice()) {
+        (Some(file), _) => Some(events::carry(file)),
+        (None, [what, count]) => {
+            let count = count
+                .parse::<usize>()
+                .map_err(|e| SideError::new(format!("{count}: {e}")));
+            Some(count.and_then(|count| memory::hold(what, count, &ALLOCATOR)))
+        }
+        _ => None,
+    };
+    if let Some(figures) = of_a_process {
+        return match figures {
+            Ok(figures) => {
+                println!("{figures}");
+                ExitCode::SUCCESS
+            }
+            Err(e) => {
+                eprintln!("compare: {e}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     if arguments.cases.iter().any(|name| name == "list") {
         for case in every() {
             println!("{:<20} {}", case.name, case.about);
         }
+        println!(
+            "{MEMORY:<20} what an idle instance and an idle connection hold, beside the kernel's"
+        );
+        println!("{EVENTS:<20} a frame in simulated networks of up to 1 000 routers, against ns-3");
         println!("{IDLE:<20} idle connections of vnet-tokio: their memory, and what runs for them");
         return ExitCode::SUCCESS;
     }
@@ -118,6 +163,11 @@ fn main() -> ExitCode {
     }
     let mut lines = Vec::new();
     let mut failed = 0;
+    let with_memory = arguments.cases.iter().any(|n| n == "all" || n == MEMORY);
+    if with_memory && let Err(e) = tell_memory(arguments.json) {
+        eprintln!("compare: {MEMORY}: {e}");
+        failed += 1;
+    }
     // First, in a process that holds nothing else.
     let idle = with_idle.then(|| idle::measure(arguments.connections as usize, time(SECONDS)));
     for case in cases {
@@ -141,6 +191,11 @@ fn main() -> ExitCode {
     if !arguments.json && !lines.is_empty() {
         println!("{}", table(&lines));
     }
+    let with_events = arguments.cases.iter().any(|n| n == "all" || n == EVENTS);
+    if with_events && let Err(e) = tell_events(arguments.runs.into(), arguments.json) {
+        eprintln!("compare: {EVENTS}: {e}");
+        failed += 1;
+    }
     match idle {
         Some(Ok(figures)) if arguments.json => println!("{}", figures.json()),
         Some(Ok(figures)) => println!("{}", figures.table()),
@@ -155,6 +210,24 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+fn tell_memory(as_json: bool) -> Result<(), SideError> {
+    let figures = memory::measure()?;
+    match as_json {
+        true => figures.iter().for_each(|line| println!("{}", line.json())),
+        false => println!("{}", memory::table(&figures)),
+    }
+    Ok(())
+}
+
+fn tell_events(runs: usize, as_json: bool) -> Result<(), SideError> {
+    let lines = events::measure(runs)?;
+    match as_json {
+        true => lines.iter().for_each(|line| println!("{}", line.json())),
+        false => println!("{}", events::table(&lines)),
+    }
+    Ok(())
 }
 
 fn alone(only: Only, cases: &[Case], options: impl Fn(&Case) -> Options, runs: usize) -> ExitCode {
@@ -184,7 +257,7 @@ fn select(names: &[String]) -> Result<Vec<Case>, &str> {
     let mut cases = Vec::new();
     for name in names {
         let found = find(name);
-        if found.is_empty() && name != IDLE {
+        if found.is_empty() && ![IDLE, MEMORY, EVENTS].contains(&&**name) {
             return Err(name);
         }
         cases.extend(found);

@@ -45,7 +45,9 @@ pub enum Hog {
     Spinner,
     /// Opening sockets, thousands of them, and closing them all.
     Sockets,
-    /// Tasks that wake themselves.
+    /// A task that is always ready.
+    Task,
+    /// More of them than there are threads that poll.
     Tasks,
     /// Looking at all that can be looked at, over and over.
     Inspecting,
@@ -60,7 +62,7 @@ type Act = Box<dyn FnMut(u32) -> Result<(), AnyError> + Send>;
 
 impl Hog {
     /// All, in the order of the table.
-    pub const ALL: [Hog; 12] = [
+    pub const ALL: [Hog; 13] = [
         Hog::None,
         Hog::Thread,
         Hog::Udp,
@@ -70,6 +72,7 @@ impl Hog {
         Hog::NonReaders,
         Hog::Spinner,
         Hog::Sockets,
+        Hog::Task,
         Hog::Tasks,
         Hog::Inspecting,
         Hog::Churn,
@@ -87,6 +90,7 @@ impl Hog {
             Hog::NonReaders => "non-readers",
             Hog::Spinner => "spinning reader",
             Hog::Sockets => "sockets",
+            Hog::Task => "a busy task",
             Hog::Tasks => "busy tasks",
             Hog::Inspecting => "inspecting",
             Hog::Churn => "create and destroy",
@@ -95,7 +99,7 @@ impl Hog {
 
     /// Whether it matters whom it is at.
     pub const fn has_target(self) -> bool {
-        !matches!(self, Hog::None | Hog::Thread | Hog::Tasks)
+        !matches!(self, Hog::None | Hog::Thread | Hog::Task | Hog::Tasks)
     }
 
     /// Lets it loose until it is told to stop.
@@ -158,8 +162,9 @@ impl Hog {
                     Ok(())
                 })
             }
-            Hog::Tasks => {
-                for _ in 0..TASKS {
+            Hog::Task | Hog::Tasks => {
+                let count = if self == Hog::Task { 1 } else { TASKS };
+                for _ in 0..count {
                     let stop = Arc::clone(stop);
                     let task = poll_fn(move |cx| {
                         cx.waker().wake_by_ref();

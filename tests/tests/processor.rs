@@ -1,6 +1,8 @@
 //! The processor time of a vnet is counted, can be limited, and weighs what its owner says; and simulated time knows nothing
 //! of it.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use vnet::net::UdpSocket;
@@ -42,6 +44,28 @@ fn the_time_of_calls_and_services_counts_where_they_take_place() {
     assert_eq!(processor(&idle), before, "nobody was there");
     let seen = a.inspect().unwrap();
     assert!(seen.counters["processor_us"] > 0);
+}
+
+/// Of a hundred thousand polls that enter no vnet, some are measured.
+#[test]
+fn the_time_of_polls_counts_where_the_task_belongs() {
+    let system = System::threads();
+    let [a, b] = joined(&system);
+    let before = [&a, &b].map(processor);
+    let mut left = CALLS;
+    let busy = poll_fn(move |task| {
+        left -= 1;
+        match left {
+            0 => Poll::Ready(()),
+            _ => {
+                task.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    });
+    a.spawn_future(busy).join().unwrap();
+    assert!(processor(&a) > before[0]);
+    assert_eq!(processor(&b), before[1], "it has no task");
 }
 
 /// What waits is let in after a tenth of a second, however far beyond the limit the vnet is.

@@ -58,7 +58,7 @@ pub(crate) struct VnetCore {
     pub(crate) lines: Lines,
     pub(crate) sched: Sched,
     /// What it uses of the processors, and may use.
-    pub(crate) processor: Processor,
+    pub(crate) processor: Arc<Processor>,
     /// Its virtualized variables, reached without its lock.
     pub(crate) locals: Locals<VnetCore>,
     /// What its tenants may do.
@@ -148,6 +148,7 @@ impl VnetCore {
         if system.is_fingerprinting() {
             stack.ifs.start_fingerprint();
         }
+        let processor = Arc::new(Processor::new());
         let core = Arc::new(VnetCore {
             name: name.into(),
             number,
@@ -157,10 +158,10 @@ impl VnetCore {
             inbox: Arc::new(Inbox::new()),
             lines: Lines::new(),
             sched: Sched::new(),
-            processor: Processor::new(),
+            processor: Arc::clone(&processor),
             locals: Locals::new(),
             privileges: Mask::new(mask),
-            tasks: Tasks::new(),
+            tasks: Tasks::new(processor),
             messages: Slot::default(),
             callback_panics: AtomicU64::new(0),
             state: Mutex::new(
@@ -283,7 +284,7 @@ impl SystemCore {
             pool: Pool::new(IDLE_POOL_BYTES),
             registry: Mutex::new(Rank::Registry, Registry::new(steps)),
             inherit,
-            tasks: Tasks::new(),
+            tasks: Tasks::new(Arc::new(Processor::new())),
             tasks_made: AtomicU64::new(0),
             fingerprinting: AtomicBool::new(false),
             fingerprint_of_gone: Mutex::new(Rank::Waker, FingerprintSum::default()),

@@ -6,12 +6,15 @@
 //! them; one that takes in many frames is measured always. The draw is not from the random stream of an instance, and no
 //! instance can see it.
 //!
+//! Polls of tasks are measured in the same way. In one that is measured, every visit is as well: a poll is charged
+//! what it took beside its visits, which are charged to the instances that they are in.
+//!
 //! A limit is a token bucket. The time of every visit comes out of it, but only services wait for it to fill: a thread of
 //! the program's that makes calls is the operating system's to hold. A service is held for at most [`MOST_HELD`], so
 //! that an instance that is far beyond its limit is slow and not stuck.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::{Duration, Instant, nanos};
@@ -37,11 +40,15 @@ pub(crate) struct Processor {
     weight: AtomicU32,
     /// Time that is due to it in the turns of a driver, in nanoseconds; the driver's.
     pub(crate) credit: AtomicI64,
+    /// How far its tasks have come in their share of the threads that poll; the driver's.
+    pub(crate) polled: AtomicU64,
     account: Mutex<Account>,
 }
 
 thread_local! {
-    static DRAW: Draw = const { Draw { left: Cell::new(SAMPLE), state: Cell::new(0x9e37_79b9_7f4a_7c15) } };
+    static DRAW: Draw = const {
+        Draw { left: Cell::new(SAMPLE), state: Cell::new(0x9e37_79b9_7f4a_7c15), visits: Cell::new(None) }
+    };
 }
 
 /// When this thread measures next.
@@ -49,6 +56,8 @@ struct Draw {
     /// Visits until then.
     left: Cell<u32>,
     state: Cell<u64>,
+    /// What the visits have taken in the poll that is being measured, if one is.
+    visits: Cell<Option<Duration>>,
 }
 
 /// True for one of [`SAMPLE`] calls.
@@ -72,12 +81,67 @@ impl Draw {
     /// Draws the number of visits to leave out, of which the mean is one less than [`SAMPLE`] (xorshift64, Marsaglia 2003).
     #[cold]
     fn again(&self) {
+        if self.visits.get().is_some() {
+            return;
+        }
         let mut state = self.state.get();
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         self.state.set(state);
         self.left.set((state >> 32) as u32 % (2 * SAMPLE - 1));
+    }
+}
+
+/// Does `poll`, which is a task's of `whose`, and measures it if it is drawn.
+pub(crate) fn poll(
+    whose: &Processor,
+    processor_time: impl Fn() -> Option<Duration>,
+    now: impl Fn() -> Instant,
+    poll: impl FnOnce(),
+) {
+    let Some(began) = is_drawn().then(&processor_time).flatten() else {
+        return poll();
+    };
+    let visits = Visits::measure();
+    poll();
+    let visits = visits.end();
+    if let Some(ended) = processor_time() {
+        let time = ended.saturating_sub(began).saturating_sub(visits);
+        whose.charge(now(), time, Measured::Drawn);
+    }
+}
+
+/// Measures every visit of this thread as long as it is there.
+struct Visits {
+    /// What was to be left out before the next draw.
+    left: u32,
+}
+
+impl Visits {
+    fn measure() -> Visits {
+        let left = DRAW.try_with(|draw| {
+            draw.visits.set(Some(Duration::ZERO));
+            draw.left.replace(0)
+        });
+        Visits {
+            left: left.unwrap_or(SAMPLE),
+        }
+    }
+
+    /// What they took.
+    fn end(self) -> Duration {
+        let visits = DRAW.try_with(|draw| draw.visits.get());
+        visits.ok().flatten().unwrap_or_default()
+    }
+}
+
+impl Drop for Visits {
+    fn drop(&mut self) {
+        let _ = DRAW.try_with(|draw| {
+            draw.visits.set(None);
+            draw.left.set(self.left);
+        });
     }
 }
 
@@ -91,17 +155,18 @@ pub(super) enum Measured {
 }
 
 impl Processor {
-    pub(super) fn new() -> Processor {
+    pub(crate) fn new() -> Processor {
         Processor {
             limited: AtomicBool::new(false),
             weight: AtomicU32::new(DEFAULT_WEIGHT),
             credit: AtomicI64::new(0),
+            polled: AtomicU64::new(0),
             account: Mutex::new(Rank::Waker, Account::default()),
         }
     }
 
     /// Sets how many microseconds a second it may use, and its weight.
-    pub(super) fn set(&self, limit: u64, weight: u32) {
+    pub(crate) fn set(&self, limit: u64, weight: u32) {
         self.account.lock().limit_to(limit);
         self.limited
             .store(limit != Resource::UNLIMITED, Ordering::Relaxed);
@@ -122,9 +187,15 @@ impl Processor {
     /// Notes a visit that took `time` and ended at `now`.
     #[cold]
     pub(super) fn charge(&self, now: Instant, time: Duration, measured: Measured) {
+        let is_in_poll = DRAW.try_with(|draw| {
+            let visits = draw.visits.get();
+            draw.visits.set(visits.map(|sum| sum + time));
+            visits.is_some()
+        });
         let times = match measured {
-            Measured::Always => 1,
-            Measured::Drawn => u64::from(SAMPLE),
+            // Each visit of a poll that is measured is measured, and not drawn.
+            Measured::Drawn if is_in_poll != Ok(true) => u64::from(SAMPLE),
+            _ => 1,
         };
         self.account.lock().charge(now, nanos(time) * times);
     }

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
+use super::processor::Processor;
 use super::site::Site;
 use crate::base::lock::{Mutex, Rank};
 use crate::stack::limits::{LimitReached, Resource, Usage};
@@ -59,6 +60,7 @@ pub(crate) struct Task {
     body: Mutex<Option<Box<dyn Body>>>,
     driver: Weak<dyn Schedule>,
     owner: Weak<Tasks>,
+    processor: Arc<Processor>,
 }
 
 /// What a task asks of the driver.
@@ -112,6 +114,7 @@ impl Task {
             body: Mutex::new(Rank::Waker, Some(body)),
             driver,
             owner: Arc::downgrade(owner),
+            processor: Arc::clone(&owner.processor),
         })
     }
 
@@ -128,6 +131,11 @@ impl Task {
     /// The number of its vnet; of those without one, the same for all.
     pub(crate) fn owner(&self) -> u64 {
         self.vnet.as_ref().map_or(u64::MAX, |(number, _)| *number)
+    }
+
+    /// The processor time of its vnet, or of all that have none.
+    pub(crate) fn processor(&self) -> &Arc<Processor> {
+        &self.processor
     }
 
     /// The name of its vnet.
@@ -248,7 +256,10 @@ impl Wake for Task {
 }
 
 /// The tasks of a vnet, or of a system, that have not ended.
-pub(crate) struct Tasks(Mutex<TasksState>);
+pub(crate) struct Tasks {
+    state: Mutex<TasksState>,
+    processor: Arc<Processor>,
+}
 
 struct TasksState {
     closed: bool,
@@ -259,22 +270,24 @@ struct TasksState {
 }
 
 impl Tasks {
-    pub(crate) fn new() -> Arc<Tasks> {
-        Arc::new(Tasks(Mutex::new(
-            Rank::Waker,
-            TasksState {
-                closed: false,
-                tasks: BTreeMap::new(),
-                limit: Resource::UNLIMITED,
-                most: 0,
-                refused: 0,
-            },
-        )))
+    /// None, whose polls will be charged to `processor`.
+    pub(crate) fn new(processor: Arc<Processor>) -> Arc<Tasks> {
+        let state = TasksState {
+            closed: false,
+            tasks: BTreeMap::new(),
+            limit: Resource::UNLIMITED,
+            most: 0,
+            refused: 0,
+        };
+        Arc::new(Tasks {
+            state: Mutex::new(Rank::Waker, state),
+            processor,
+        })
     }
 
     /// Adds a task.
     pub(crate) fn add(&self, task: &Arc<Task>) -> Result<(), CutShort> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.closed {
             return Err(CutShort::Gone);
         }
@@ -290,12 +303,12 @@ impl Tasks {
 
     /// Sets how many there may be; those there are stay.
     pub(crate) fn set_limit(&self, limit: u64) {
-        self.0.lock().limit = limit;
+        self.state.lock().limit = limit;
     }
 
     /// How many there are and have been, and the limit.
     pub(crate) fn usage(&self) -> Usage {
-        let state = self.0.lock();
+        let state = self.state.lock();
         Usage {
             resource: Resource::Tasks,
             current: state.tasks.len() as u64,
@@ -306,20 +319,20 @@ impl Tasks {
     }
 
     fn remove(&self, number: u64) {
-        let removed = self.0.lock().tasks.remove(&number);
+        let removed = self.state.lock().tasks.remove(&number);
         drop(removed);
     }
 
     /// The tasks that have not ended, in the order of spawning.
     pub(crate) fn list(&self) -> Vec<Arc<Task>> {
-        self.0.lock().tasks.values().cloned().collect()
+        self.state.lock().tasks.values().cloned().collect()
     }
 
     /// Drops every task, in the order of spawning, and refuses new ones. Returns how many could not
     /// be dropped yet, because they are in a poll; that is not waited for.
     pub(crate) fn close(&self) -> usize {
         let tasks = {
-            let mut state = self.0.lock();
+            let mut state = self.state.lock();
             state.closed = true;
             std::mem::take(&mut state.tasks)
         };

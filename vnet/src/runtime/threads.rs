@@ -35,6 +35,7 @@ use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::{Duration, Instant};
 use crate::instance::cores::VnetCore;
 use crate::instance::driver::{Driver, Notes, TimerKey, Waited};
+use crate::instance::processor;
 use crate::instance::site::Site;
 use crate::instance::system::System;
 use crate::instance::task::{self, Schedule, Task};
@@ -640,6 +641,10 @@ impl Host for Shared {
         &self.pool
     }
 
+    fn now(&self) -> Instant {
+        Shared::now(self)
+    }
+
     fn wake_in(&self, delay: Duration, waker: Waker) {
         let at = self.now() + delay;
         let mut sleep = self.sleep.lock();
@@ -651,7 +656,10 @@ impl Host for Shared {
     }
 
     fn poll(&self, task: Arc<Task>) {
-        callback::contained("a task", || task.run());
+        callback::contained("a task", || {
+            let now = || Shared::now(self);
+            processor::poll(task.processor(), processor_time, now, || task.run());
+        });
         callback::contained("a service", || self.dispatch());
     }
 }

@@ -14,17 +14,20 @@ impl<K: Key, V> Default for Slab<K, V> {
     }
 }
 
+/// A slot map with room for one value: without it, the first one pays for three.
+fn few<K: Key, V>() -> SlotMap<K, V> {
+    SlotMap::with_capacity_and_key(1)
+}
+
 impl<K: Key, V> Slab<K, V> {
     /// Adds a value and returns its key.
     pub(crate) fn insert(&mut self, value: V) -> K {
-        self.0.get_or_insert_with(SlotMap::with_key).insert(value)
+        self.0.get_or_insert_with(few).insert(value)
     }
 
     /// Adds the value that `make` builds, given its key.
     pub(crate) fn insert_with_key(&mut self, make: impl FnOnce(K) -> V) -> K {
-        self.0
-            .get_or_insert_with(SlotMap::with_key)
-            .insert_with_key(make)
+        self.0.get_or_insert_with(few).insert_with_key(make)
     }
 
     /// The value of `key`, unless it was removed.

@@ -1,6 +1,7 @@
 //! A map in the order of its keys that costs little memory while it has few entries: a B-tree's first
 //! entry pays for eleven, and a process may hold a hundred thousand vnets with one address or two.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::mem;
 
@@ -48,10 +49,13 @@ impl<K: Ord, V> Sorted<K, V> {
     }
 
     /// Removes the value of a key. A map that becomes empty gives its memory back.
-    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+    pub(crate) fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
         let removed = match self {
             Sorted::Few(few) => {
-                let at = few.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
+                let at = few.binary_search_by(|(k, _)| k.borrow().cmp(key)).ok()?;
                 Some(few.remove(at).1)
             }
             Sorted::Many(many) => many.remove(key),
@@ -60,6 +64,42 @@ impl<K: Ord, V> Sorted<K, V> {
             *self = Sorted::default();
         }
         removed
+    }
+
+    /// The value of a key.
+    pub(crate) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        match self {
+            Sorted::Few(few) => {
+                let at = few.binary_search_by(|(k, _)| k.borrow().cmp(key)).ok()?;
+                Some(&few[at].1)
+            }
+            Sorted::Many(many) => many.get(key),
+        }
+    }
+
+    /// The value of a key, to be changed.
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        match self {
+            Sorted::Few(few) => {
+                let at = few.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
+                Some(&mut few[at].1)
+            }
+            Sorted::Many(many) => many.get_mut(key),
+        }
+    }
+
+    /// Removes all entries for which `keep` is false, in the order of their keys.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
+        match self {
+            Sorted::Few(few) => few.retain_mut(|(k, v)| keep(k, v)),
+            Sorted::Many(many) => many.retain(keep),
+        }
+        if self.is_empty() {
+            *self = Sorted::default();
+        }
     }
 
     /// The first entry whose key is not less than `key`. `is_less` says the same of a key as `< key`,
@@ -141,6 +181,13 @@ mod tests {
                 prop_assert!(sorted.from(key).eq(tree.range(key..)));
                 prop_assert_eq!(sorted.first_from(&key, |k| *k < key), tree.range(key..).next());
                 prop_assert!(sorted.values().eq(tree.values()));
+                prop_assert_eq!(sorted.get(&key), tree.get(&key));
+                prop_assert_eq!(sorted.get_mut(&key), tree.get_mut(&key));
+                if key == 79 {
+                    sorted.retain(|k, v| (usize::from(*k) + *v) % 3 > 0);
+                    tree.retain(|k, v| (usize::from(*k) + *v) % 3 > 0);
+                    prop_assert!(sorted.iter().eq(tree.iter()));
+                }
             }
         }
     }

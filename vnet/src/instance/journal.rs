@@ -20,6 +20,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::base::sorted::Sorted;
 use crate::packet::MacAddr;
 use crate::packet::tag::Tpid;
 use crate::stack::limits::Resource;
@@ -29,7 +30,7 @@ pub(crate) use op::{BridgeOp, IfOp, Op, RouteOp, VnetOp};
 /// The operations in effect. Empty, it holds no memory.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
-    entries: BTreeMap<Key, Noted>,
+    entries: Sorted<Key, Noted>,
     /// Numbers given to operations so far.
     noted: u64,
     /// What concerns interfaces that are lent.
@@ -294,10 +295,11 @@ impl Journal {
             },
             _ => false,
         };
-        let keys = self.entries.keys().filter(|key| concerns(key)).cloned();
+        let keys = self.entries.iter().map(|(key, _)| key);
+        let keys = keys.filter(|key| concerns(key)).cloned();
         let keys: Vec<Key> = keys.collect();
         keys.into_iter()
-            .filter_map(|key| self.entries.remove_entry(&key))
+            .filter_map(|key| self.entries.remove(&key).map(|noted| (key, noted)))
             .collect()
     }
 
@@ -334,7 +336,7 @@ impl Journal {
         let removal = |name: &str| Op::Interface(name.to_owned(), IfOp::RemoveInterface {});
         let mut noted: Vec<(Part, u64, &Op)> = Vec::new();
         let listed = |(key, noted): (&Key, &Noted)| (key.part(), noted.number);
-        for (key, entry) in &self.entries {
+        for (key, entry) in self.entries.iter() {
             let (part, number) = listed((key, entry));
             noted.push((part, number, &entry.op));
         }

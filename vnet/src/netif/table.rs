@@ -1,6 +1,5 @@
 //! [`Netif`], an interface, and the table of a vnet's interfaces.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use super::vlan::Vlans;
 use crate::base::deadline::{Armed, Deadlines};
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
+use crate::base::sorted::Sorted;
 use crate::base::switch::Switch;
 use crate::base::time::Instant;
 use crate::base::walked::Walked;
@@ -216,8 +216,8 @@ pub(crate) const MAX_GSO: u32 = 65_535 - 120;
 pub(crate) struct IfTable {
     slots: Slab<IfId, Netif>,
     /// By place.
-    order: BTreeMap<u64, IfId>,
-    names: BTreeMap<Box<str>, IfId>,
+    order: Sorted<u64, IfId>,
+    names: Sorted<Box<str>, IfId>,
     /// Interfaces made so far.
     made: u64,
     /// When links that hold frames want to be looked at.
@@ -240,8 +240,8 @@ impl Default for IfTable {
     fn default() -> IfTable {
         IfTable {
             slots: Slab::default(),
-            order: BTreeMap::new(),
-            names: BTreeMap::new(),
+            order: Sorted::default(),
+            names: Sorted::default(),
             made: 0,
             link_deadlines: Deadlines::default(),
             link_account: Arc::new(Account::new(DEFAULT_LINK_BYTES)),
@@ -322,7 +322,7 @@ impl IfTable {
         if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
             return Err(AdminError::BadName(name.to_owned()));
         }
-        match self.names.contains_key(name) {
+        match self.names.get(name).is_some() {
             true => Err(AdminError::Exists(name.to_owned())),
             false => Ok(()),
         }

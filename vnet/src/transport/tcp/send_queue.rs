@@ -13,7 +13,10 @@ use crate::packet::payload::{Payload, SHORT};
 
 /// Writes up to this size are copied into the tail.
 pub(super) const SMALL_WRITE: usize = 4096;
+/// Room for writes after each other when there is none; for those that are short, of which a connection may have one
+/// and then rest for long.
 const FIRST_TAIL: usize = 512;
+const SHORT_TAIL: usize = 2 * SHORT;
 const LARGE_TAIL: usize = 4096;
 /// What a slice costs besides its bytes.
 const SLICE_COST: usize = 64;
@@ -81,10 +84,10 @@ impl SendQueue {
         if self.tail.capacity() - self.tail.len() < data.len() {
             // A tail that filled up between two transmissions belongs to a writer of many small
             // pieces: it gets a larger one.
-            let want = if self.tail.is_empty() {
-                FIRST_TAIL
-            } else {
-                LARGE_TAIL
+            let want = match self.tail.is_empty() {
+                true if data.len() <= SHORT => SHORT_TAIL,
+                true => FIRST_TAIL,
+                false => LARGE_TAIL,
             };
             self.freeze_tail();
             // Takes the old memory over when nobody refers to it any more.

@@ -16,11 +16,13 @@
 //!     └────────── nothing new ─────────┘   └── run again ──┘
 //! ```
 
+mod sleep;
+
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Once, Weak};
+use std::sync::{Arc, Once};
 use std::task::Waker;
 use std::thread::ThreadId;
 
@@ -28,9 +30,8 @@ use super::clock::{WallClock, entropy, processor_time};
 use super::event::{FEW_ENTRIES, disarm};
 use super::pool::{Host, Pool};
 use super::sleeper::Sleeper;
-use super::turns::{self, Left, Turn, Turns};
+use super::turns::{self, Left, Turn};
 use crate::base::callback;
-use crate::base::heap::Heap;
 use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::{Duration, Instant};
 use crate::instance::cores::VnetCore;
@@ -39,6 +40,7 @@ use crate::instance::processor;
 use crate::instance::site::Site;
 use crate::instance::system::System;
 use crate::instance::task::{self, Schedule, Task};
+use sleep::{Due, Sleep};
 
 /// No thread services the vnet and none needs to.
 const IDLE: u8 = 0;
@@ -157,27 +159,6 @@ enum Job {
     Due(Arc<VnetCore>),
     /// To call a waker whose time has come.
     Wake(Waker),
-}
-
-#[derive(Default)]
-struct Sleep {
-    /// Vnets that workers are to service.
-    turns: Turns<Arc<VnetCore>>,
-    /// When vnets are to be serviced: one entry each.
-    timers: Heap<(Instant, u64), Weak<VnetCore>>,
-    /// Timers of futures, which can be cancelled.
-    wakes: BTreeMap<TimerKey, Waker>,
-    /// When to check whether the threads that poll tasks are stuck.
-    watch: Option<(Instant, Waker)>,
-    timers_made: u64,
-    /// Timers at which those of vnets that are gone are looked for.
-    sweep_at: usize,
-    /// Workers that wait for the bell.
-    idle: usize,
-    /// Another one waits for the next timer. Whenever a worker is idle, there is such a one, unless
-    /// there is no timer.
-    keeper: bool,
-    stop: bool,
 }
 
 /// What a thread remembers between the calls of this module.
@@ -601,38 +582,6 @@ impl Drop for Dispatching<'_> {
         if std::thread::panicking() {
             self.0.delegate_ready();
         }
-    }
-}
-
-/// A timer whose time has come.
-enum Due {
-    Service(Instant, Weak<VnetCore>),
-    Wake(Waker),
-}
-
-impl Sleep {
-    /// When the next timer fires.
-    fn next(&self) -> Option<Instant> {
-        let timer = self.timers.next().map(|(at, _)| at);
-        let wake = self.wakes.first_key_value().map(|(key, _)| key.at);
-        let watch = self.watch.as_ref().map(|(at, _)| *at);
-        [timer, wake, watch].into_iter().flatten().min()
-    }
-
-    fn pop_due(&mut self, now: Instant) -> Option<Due> {
-        let at = self.next().filter(|at| *at <= now)?;
-        if self
-            .wakes
-            .first_key_value()
-            .is_some_and(|(k, _)| k.at == at)
-        {
-            return self.wakes.pop_first().map(|(_, waker)| Due::Wake(waker));
-        }
-        if let Some((_, waker)) = self.watch.take_if(|(watch, _)| *watch == at) {
-            return Some(Due::Wake(waker));
-        }
-        let ((at, _), vnet) = self.timers.pop()?;
-        Some(Due::Service(at, vnet))
     }
 }
 

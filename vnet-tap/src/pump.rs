@@ -79,16 +79,17 @@ impl Pump {
         let port = Arc::new(port);
         let retry_after = outward.retry_after();
         let shared = Shared::of(outward, &port, None)?;
-        let told = Arc::clone(&shared);
-        let about = Arc::downgrade(&port);
-        port.on_ready(Arc::new(move || told.sent(&about)));
-        let system = plug.system();
-        // What has to be looked at again, whatever polling says, is left to one thread, and so is what never sleeps.
+        // Before the port knows of all this, which would keep it if this failed. What has to be looked at again, whatever
+        // polling says, is left to one thread, and so is what never sleeps.
         let is_lent = !inward.needs_a_thread() && inward.look_again().is_none();
         let stand = match is_lent && busy_poll.is_zero() {
             true => Some(Stand::new(&shared, &*inward)?),
             false => None,
         };
+        let told = Arc::clone(&shared);
+        let about = Arc::downgrade(&port);
+        port.on_ready(Arc::new(move || told.sent(&about)));
+        let system = plug.system();
         let to_port = Arc::clone(&port);
         let mut worker = Worker::new(name, shared, inward, port, system, retry_after, busy_poll);
         worker.stand = stand.clone();

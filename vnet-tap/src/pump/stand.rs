@@ -129,6 +129,7 @@ impl Line for Stand {
         // The owner's wishes are for its own thread.
         if self.shared.asked.load(Ordering::SeqCst) != GO_ON
             || place.worker.is_none()
+            || place.panic.is_some()
             || self.arm(EventFlags::empty()).is_err()
         {
             return None;

@@ -17,8 +17,8 @@ pub trait Line: Send + Sync {
     /// Takes over from the thread that carries otherwise; `None` when that thread, or another one, is at it.
     fn attend(self: Arc<Self>) -> Option<Box<dyn Attendance>>;
 
-    /// Ends a sleep of whoever attends, or the next one. Called from any thread, without a lock of this library's but that
-    /// of one who waits.
+    /// Ends a sleep of whoever attends, or the next one. Called from any thread, with no lock of this library's held but
+    /// those with which a waker may be called.
     fn interrupt(&self);
 }
 

@@ -27,6 +27,8 @@ const SURPLUS: Duration = Duration::from_secs(1);
 /// How far the clock of an owner that always has something to poll may be behind, in nanoseconds: one whose tasks
 /// are fewer than the threads cannot use its share.
 const MOST_BEHIND: u64 = 10_000_000;
+/// How far a clock may be ahead of the others: a poll that has slept for a minute is paid for with a second.
+const MOST_AHEAD: u64 = 1_000_000_000;
 
 /// What the threads of a pool need.
 pub(super) trait Host: Send + Sync + 'static {
@@ -135,7 +137,8 @@ impl State {
         let share = nanos(time).max(1).saturating_mul(u64::from(DEFAULT_WEIGHT)) / weight;
         let clock = &processor.polled;
         let now = clock.load(Ordering::Relaxed).saturating_add(share.max(1));
-        clock.store(now, Ordering::Relaxed);
+        let most = self.clock.saturating_add(MOST_AHEAD);
+        clock.store(now.min(most), Ordering::Relaxed);
         if let Some(owner) = self.owners.get_mut(&number) {
             owner.polled -= 1;
             // It waits with a task already, and has come further meanwhile.

@@ -32,6 +32,8 @@ pub(super) struct Sleeper {
     waker: Waker,
     /// The number of consecutive waits in which spinning was in vain.
     vain: Cell<u32>,
+    /// Waits so far: carrying calls programs, which may wait as well.
+    waits: Cell<u64>,
 }
 
 struct Bell {
@@ -89,7 +91,19 @@ impl Sleeper {
             waker: Waker::from(Arc::clone(&bell)),
             bell,
             vain: Cell::new(0),
+            waits: Cell::new(0),
         }
+    }
+
+    /// Whether it may carry frames at a line while it waits: not while it carries, in a wait within that one.
+    pub(super) fn may_attend(&self) -> bool {
+        self.bell.line.lock().is_none()
+    }
+
+    fn count(&self) -> u64 {
+        let waits = self.waits.get().wrapping_add(1);
+        self.waits.set(waits);
+        waits
     }
 
     pub(super) fn waker(&self) -> Waker {
@@ -104,6 +118,7 @@ impl Sleeper {
             crate::base::lock::explore::park(woken, || self.bell.take());
             return Waited::Woken;
         }
+        self.count();
         if self.look(clock, spin) {
             return Waited::Woken;
         }
@@ -134,6 +149,7 @@ impl Sleeper {
         clock: &WallClock,
         until: Option<Instant>,
     ) -> Option<Waited> {
+        let number = self.count();
         *self.bell.line.lock() = Some(line);
         let _leaves = Leaves(&self.bell);
         // When it is lent, nothing is known to be there, and a line that is ready ends the sleep at once.
@@ -155,7 +171,8 @@ impl Sleeper {
                 Carried::Elsewhere => return None,
             }
             carried = attendance.carry();
-            if self.bell.take() {
+            // A wait within that may have taken the call that was for this one.
+            if self.bell.take() || self.waits.get() != number {
                 return Some(Waited::Woken);
             }
         }
@@ -163,7 +180,10 @@ impl Sleeper {
 
     fn look(&self, clock: &WallClock, spin: Duration) -> bool {
         let vain = self.vain.get();
-        if spin.is_zero() || (vain >= PATIENCE && !vain.is_multiple_of(RETRY)) {
+        if spin.is_zero() {
+            return self.bell.take();
+        }
+        if vain >= PATIENCE && !vain.is_multiple_of(RETRY) {
             self.vain.set(vain.wrapping_add(1));
             return self.bell.take();
         }

@@ -71,8 +71,9 @@ pub struct ThreadsConfig {
     /// The maximum number of threads that poll tasks. There are more than `workers` only while
     /// those are in polls that do not end and other tasks wait.
     pub task_threads: usize,
-    /// How long a call that must wait spins before it sleeps, unless it carries frames for a TAP or the like meanwhile. A
-    /// sleeping thread takes tens of microseconds to resume; a spinning one keeps a processor busy.
+    /// How long a call that must wait spins before it sleeps. A sleeping thread takes tens of microseconds to resume; a
+    /// spinning one keeps a processor busy. Who waits for a socket in a vnet that has a TAP or the like does not spin, but
+    /// carries its frames meanwhile, or sleeps beside who does.
     pub spin: Duration,
     /// How long before a timer is due the worker that keeps the timers wakes up, to poll the clock
     /// until it is. A sleeping thread is late by the time that the operating system takes to resume
@@ -348,12 +349,15 @@ impl Shared {
         });
     }
 
-    /// Notes that this thread begins to service vnets, and when it stops.
+    /// Notes that this thread begins to service vnets, and when it stops. It may do so for another system meanwhile.
     fn engage<'a>(&'a self, local: &'a Local) -> Engagement<'a> {
-        local.began.set(local.now.get());
         Engagement {
             shared: self,
             local,
+            before: (
+                local.began.replace(local.now.get()),
+                local.engaged.replace(false),
+            ),
         }
     }
 
@@ -461,6 +465,8 @@ impl Shared {
     /// worker.
     fn serve(&self, job: Job) {
         LOCAL.with(|local| {
+            // It may have slept since it read the clock.
+            self.now();
             let _engagement = self.engage(local);
             match job {
                 Job::Turn(vnet) => callback::contained("a service", || self.run_turn(vnet)),
@@ -557,11 +563,15 @@ fn claim(vnet: &VnetCore) -> bool {
 struct Engagement<'a> {
     shared: &'a Shared,
     local: &'a Local,
+    /// `began` and `engaged` of what it does besides.
+    before: (Instant, bool),
 }
 
 impl Drop for Engagement<'_> {
     fn drop(&mut self) {
-        if self.local.engaged.take() {
+        let (began, engaged) = self.before;
+        self.local.began.set(began);
+        if self.local.engaged.replace(engaged) {
             self.shared.engaged.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -713,12 +723,13 @@ impl Driver for Threads {
         if task::is_polling() {
             return Waited::InTask;
         }
-        if let Some((line, attendance)) = vnet.lines.attend() {
-            let clock = &self.shared.clock;
-            let waited = SLEEPER.with(|sleeper| sleeper.wait_at(line, attendance, clock, until));
-            if let Some(waited) = waited {
-                return waited;
-            }
+        let attended = SLEEPER.with(|sleeper| {
+            let is_free = vnet.lines.are_there() && sleeper.may_attend();
+            let (line, attendance) = is_free.then(|| vnet.lines.attend()).flatten()?;
+            sleeper.wait_at(line, attendance, &self.shared.clock, until)
+        });
+        if let Some(waited) = attended {
+            return waited;
         }
         if vnet.lines.are_there() {
             // Whoever carries now is done soon. One who spins would be served by it, and find it at work again the next time.

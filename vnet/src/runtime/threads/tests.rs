@@ -54,6 +54,20 @@ fn what_waits_for_a_thread_that_is_engaged_is_for_free_workers() {
         shared.share();
         assert_eq!(waiting(), 0, "a worker is free");
         assert_eq!(shared.engaged.load(Ordering::Relaxed), 2, "it counts once");
+        // Meanwhile it acts for another system, which does not take long.
+        let other = Shared::new(ThreadsConfig::default());
+        let inner = other.engage(local);
+        other.share();
+        drop(inner);
+        assert_eq!(other.engaged.load(Ordering::Relaxed), 0);
+        assert_eq!(shared.engaged.load(Ordering::Relaxed), 2);
+        local.now.set(local.now.get() + SHARE_TIME);
+        let inner = other.engage(local);
+        local.now.set(local.now.get() + SHARE_TIME);
+        other.share();
+        assert_eq!(other.engaged.load(Ordering::Relaxed), 1);
+        drop(inner);
+        assert_eq!(other.engaged.load(Ordering::Relaxed), 0);
         drop(engagement);
         assert_eq!(shared.engaged.load(Ordering::Relaxed), 1);
     });

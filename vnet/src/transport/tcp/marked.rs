@@ -44,6 +44,8 @@ pub(super) struct MarkedData {
     reported: u32,
     /// What was taken for marked by the count of packets, since the last option.
     guessed: u32,
+    /// The shortest segment of data that was sent.
+    least: u32,
 }
 
 /// The first segment of data with an option, which must not be lost for it.
@@ -107,6 +109,7 @@ impl MarkedData {
             },
             reported: INITIAL[AT_CE],
             guessed: 0,
+            least: u32::MAX,
         }
     }
 
@@ -190,16 +193,19 @@ impl MarkedData {
         }
     }
 
-    /// An acknowledgement of `acked` bytes has this option, and by its count of packets `guess` bytes more were marked; a
-    /// full segment has `mss`.
+    /// Data of so many bytes leaves, in segments of `piece` bytes.
+    #[inline]
+    pub(super) fn on_sent(&mut self, len: u32, piece: u32) {
+        let last = match len % piece.max(1) {
+            0 => len.min(piece),
+            rest => rest,
+        };
+        self.least = self.least.min(last);
+    }
+
+    /// An acknowledgement of `acked` bytes has this option, and by its count of packets `guess` bytes more were marked.
     // RFC 9768 3.2.3.1 and 3.2.3.2.5
-    pub(super) fn hear(
-        &mut self,
-        option: Option<&MarkedBytes>,
-        guess: u32,
-        acked: u32,
-        mss: u32,
-    ) -> News {
+    pub(super) fn hear(&mut self, option: Option<&MarkedBytes>, guess: u32, acked: u32) -> News {
         let guessed = News {
             marked: guess,
             is_mangled: false,
@@ -221,8 +227,8 @@ impl MarkedData {
         self.reported = self.reported.wrapping_add(more);
         // What was counted since the last option is part of it.
         let marked = more.saturating_sub(std::mem::take(&mut self.guessed));
-        // So few were acknowledged that the count cannot have gone round.
-        let is_certain = more <= acked && acked < 8 * mss && marked == more;
+        // So few were acknowledged that the count cannot have gone round, which it does after eight segments.
+        let is_certain = more <= acked && acked < self.least.saturating_mul(8) && marked == more;
         News {
             marked,
             is_mangled: more > 0 && guess == 0 && is_certain,
@@ -363,14 +369,14 @@ mod tests {
         m.on_sent_again(SeqNum(100));
         assert_eq!(m.option(&none, 0, None), None);
         // What the peer says still counts.
-        assert_eq!(m.hear(Some(&said([1, 9, 1], 2)), MSS, MSS, MSS).marked, 9);
+        assert_eq!(m.hear(Some(&said([1, 9, 1], 2)), MSS, MSS).marked, 9);
     }
 
     #[test]
     fn bytes_are_counted_once_whether_they_are_guessed_or_said() {
         let mut m = fresh();
         let mut heard = |option: Option<MarkedBytes>, guess| {
-            let news = m.hear(option.as_ref(), guess, 20 * MSS, MSS);
+            let news = m.hear(option.as_ref(), guess, 20 * MSS);
             assert!(!news.is_mangled);
             news.marked
         };
@@ -402,7 +408,7 @@ mod tests {
             (Some(said([1, 0, 0], 1)), 9),
         ] {
             let mut m = MarkedData::new(Switch::On, first);
-            let news = m.hear(Some(&said([1, 9, 1], 3)), MSS, MSS, MSS);
+            let news = m.hear(Some(&said([1, 9, 1], 3)), MSS, MSS);
             assert_eq!(news.marked, marked, "{first:?}");
         }
     }
@@ -410,16 +416,21 @@ mod tests {
     // RFC 9768 3.2.3.2.5
     #[test]
     fn bytes_without_a_packet_are_a_contradiction_unless_the_count_may_have_gone_round() {
-        for (guess, acked, mangled) in [
-            (0, MSS, true),
-            (MSS, MSS, false),
-            (0, 8 * MSS, false),
+        for (sent, guess, acked, mangled) in [
+            (MSS, 0, MSS, true),
+            (MSS, MSS, MSS, false),
+            (MSS, 0, 8 * MSS, false),
+            (3 * MSS, 0, 3 * MSS, true),
+            // Eight short ones.
+            (MSS / 8, 0, MSS, false),
+            (2 * MSS + MSS / 8, 0, MSS, false),
             // It was reported selectively before.
-            (0, 0, false),
+            (MSS, 0, 0, false),
         ] {
             let mut m = fresh();
-            let news = m.hear(Some(&said([1, MSS, 1], 2)), guess, acked, MSS);
-            assert_eq!(news.is_mangled, mangled, "{guess} {acked}");
+            m.on_sent(sent, MSS);
+            let news = m.hear(Some(&said([1, MSS, 1], 2)), guess, acked);
+            assert_eq!(news.is_mangled, mangled, "{sent} {guess} {acked}");
         }
     }
 }

@@ -130,7 +130,7 @@ impl Connection {
                 let guess = packets.saturating_mul(mss);
                 match &mut self.marked {
                     Some(counts) => {
-                        let news = counts.hear(h.options.marked.as_ref(), guess, acked, mss);
+                        let news = counts.hear(h.options.marked.as_ref(), guess, acked);
                         if news.is_mangled {
                             ecn.on_mangled();
                         }
@@ -142,7 +142,10 @@ impl Connection {
             _ if flags.has(TcpFlags::ECE) => acked.max(1),
             _ => 0,
         };
-        self.counts.bytes_marked += u64::from(marked);
+        self.counts.bytes_marked += u64::from(match ecn.feedback {
+            Feedback::Accurate => marked,
+            _ => marked.min(acked),
+        });
         if let Controller::Dctcp(c) = &mut self.cc {
             c.on_feedback(acked, marked, ack, nxt);
         }

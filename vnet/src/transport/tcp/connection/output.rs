@@ -4,7 +4,7 @@
 use super::ack::Carries;
 use super::timers::{Cause, Pending};
 use super::{Connection, Env, Probe};
-use crate::base::time::{Instant, nanos};
+use crate::base::time::{Duration, Instant, nanos};
 use crate::packet::Payload;
 use crate::packet::header::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
 use crate::transport::tcp::config::TcpConfig;
@@ -411,6 +411,8 @@ impl Connection {
             return false;
         }
         self.timers.pace = self.paced_until;
+        // What could be made up for has been.
+        self.lateness = Duration::ZERO;
         true
     }
 
@@ -452,8 +454,8 @@ impl Connection {
     fn pace_at(&mut self, now: Instant, rate: u64, len: u32) {
         let pause = u64::from(len) * 1_000_000_000 / rate.max(1);
         // As much as leaves at once may be made up for; and whatever could not leave because a deadline was met late, as
-        // it always is in real time, or the rate would be less than that of the window. More than a round trip late is a
-        // silence.
+        // it always is in real time, or the rate would be less than that of the window. More than a round trip is not
+        // made up for.
         let lateness = nanos(self.lateness).min(self.rtt.srtt_nanos());
         let late = now.as_nanos().saturating_sub(pause + lateness);
         let from = self.paced_until.as_nanos().max(late);
@@ -519,10 +521,13 @@ impl Connection {
         if self.sack_count() > 0 {
             plan.options.sack = self.sack_blocks(&plan.options);
         }
-        if plan.options.marked.is_some()
-            && let Some(marked) = &mut self.marked
-        {
-            marked.on_said((plan.len > 0).then_some(plan.seq));
+        if let Some(marked) = &mut self.marked {
+            if plan.options.marked.is_some() {
+                marked.on_said((plan.len > 0).then_some(plan.seq));
+            }
+            if plan.len > 0 {
+                marked.on_sent(plan.len, plan.piece);
+            }
         }
         let window = self.offer_window();
         self.rcv.last_ack = self.rcv.nxt;

@@ -25,7 +25,7 @@ impl Sockets {
     /// Sets an option on a stream, and on each socket of another kind whether its packets may be cut.
     pub(crate) fn set_options(&self, n: usize, which: u8) {
         pick(&self.streams, n).map(|s| set_option(s, which));
-        let whole = which % 2 == 0;
+        let whole = which.is_multiple_of(2);
         pick(&self.udp, n).map(|s| s.set_dont_fragment(whole));
         pick(&self.echo, n).map(|s| s.set_dont_fragment(whole));
         pick(&self.raw, n).map(|s| s.set_dont_fragment(whole));

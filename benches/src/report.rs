@@ -69,22 +69,32 @@ pub fn table(lines: &[Line]) -> String {
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(WIDTH)
         .set_header(["case", "vnet", "peer", "ratio", "aim", "peer is"]);
+    let mut peers: Vec<&str> = Vec::new();
     for line in lines {
         let number = |v: String| Cell::new(v).set_alignment(CellAlignment::Right);
         let side = |median: f64, [min, max]: [f64; 2]| number(format!("{median}\n{min}..{max}"));
+        let place = peers.iter().position(|peer| *peer == line.peer_name);
+        let place = place.unwrap_or_else(|| {
+            peers.push(&line.peer_name);
+            peers.len() - 1
+        });
         table.add_row([
             Cell::new(format!("{}\n{}", line.case, line.unit)),
             side(line.ours, line.ours_spread),
             side(line.peer, line.peer_spread),
             number(line.ratio.to_string()),
             number(line.aim.map_or_else(String::new, |aim| aim.to_string())),
-            Cell::new(&line.peer_name),
+            number(format!("[{}]", place + 1)),
         ]);
     }
-    for column in table.column_iter_mut().take(5) {
+    for column in table.column_iter_mut() {
         column.set_constraint(ColumnConstraint::ContentWidth);
     }
-    table.to_string()
+    let mut told = table.to_string();
+    for (peer, n) in peers.iter().zip(1..) {
+        told.push_str(&format!("\n [{n}] {peer}"));
+    }
+    told
 }
 
 /// Four significant digits: more would pretend.

@@ -332,8 +332,8 @@ impl Shared {
         }
     }
 
-    /// Hands what waits for this thread to the workers, if it has been servicing vnets for a while and a worker is
-    /// free. So a stream through many vnets keeps several processors busy: while one thread is at a vnet's next frames,
+    /// Hands what waits for this thread to the workers, if it has been servicing vnets for a while, has more to do at one,
+    /// and a worker is free. So a stream through many vnets keeps several processors busy: while one thread is at a vnet's next frames,
     /// another one takes those before them onward.
     fn share(&self) {
         let _ = LOCAL.try_with(|local| {
@@ -380,7 +380,6 @@ impl Shared {
                 if local.now.get() > until {
                     break;
                 }
-                self.share();
             }
             local.delegate_ready();
         });

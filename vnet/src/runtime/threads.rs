@@ -16,10 +16,9 @@
 //!     └────────── nothing new ─────────┘   └── run again ──┘
 //! ```
 
+mod local;
 mod sleep;
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
@@ -40,6 +39,7 @@ use crate::instance::processor;
 use crate::instance::site::Site;
 use crate::instance::system::System;
 use crate::instance::task::{self, Schedule, Task};
+use local::{Dispatching, LOCAL, Local, last_reading, note_wait};
 use sleep::{Due, Sleep};
 
 /// No thread services the vnet and none needs to.
@@ -61,6 +61,10 @@ const RUN_BUDGET: usize = 16;
 const DISPATCH_TIME: Duration = Duration::from_millis(1);
 /// The time after which a thread shares what waits for it with the workers: it takes about as long to wake one.
 const SHARE_TIME: Duration = Duration::from_micros(20);
+/// Calls in a row that left something to workers in vain, after which a thread does all itself; but for one in
+/// [`RETRY`].
+const PATIENCE: u32 = 4;
+const RETRY: u32 = 64;
 
 /// The configuration of [`System::threads_with`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,32 +166,7 @@ enum Job {
     Wake(Waker),
 }
 
-/// What a thread remembers between the calls of this module.
-struct Local {
-    /// The clock that `now` was read from.
-    clock: Cell<*const Shared>,
-    /// The time of the last reading.
-    now: Cell<Instant>,
-    /// Vnets that this thread made ready and will service itself.
-    ready: RefCell<VecDeque<Arc<VnetCore>>>,
-    dispatching: Cell<bool>,
-    /// When it began to service vnets.
-    began: Cell<Instant>,
-    /// Whether it is one of `Shared::engaged`.
-    engaged: Cell<bool>,
-}
-
 thread_local! {
-    static LOCAL: Local = const {
-        Local {
-            clock: Cell::new(std::ptr::null()),
-            now: Cell::new(Instant::ZERO),
-            ready: RefCell::new(VecDeque::new()),
-            dispatching: Cell::new(false),
-            began: Cell::new(Instant::ZERO),
-            engaged: Cell::new(false),
-        }
-    };
     static SLEEPER: Sleeper = Sleeper::new();
 }
 
@@ -337,16 +316,38 @@ impl Shared {
     /// another one takes those before them onward.
     fn share(&self) {
         let _ = LOCAL.try_with(|local| {
-            if local.now.get() < local.began.get() + SHARE_TIME {
-                return;
-            }
-            if !local.engaged.replace(true) {
-                self.engaged.fetch_add(1, Ordering::Relaxed);
-            }
-            if self.engaged.load(Ordering::Relaxed) <= self.config.workers {
+            if self.has_help(local) {
                 local.delegate_ready();
             }
         });
+    }
+
+    /// Whether this thread has been servicing vnets for a while, and a worker is free.
+    fn has_help(&self, local: &Local) -> bool {
+        if local.now.get() < local.began.get() + SHARE_TIME {
+            return false;
+        }
+        if !local.engaged.replace(true) {
+            self.engaged.fetch_add(1, Ordering::Relaxed);
+        }
+        self.engaged.load(Ordering::Relaxed) <= self.config.workers
+    }
+
+    /// Whether a call leaves the rest to a worker, so that its caller can send more meanwhile. Callers who wait for what
+    /// they have sent instead would wait for a thread to wake up; whether they do is learnt from what they did before.
+    fn leaves_rest(&self, local: &Local) -> bool {
+        if local.ready.borrow().is_empty() || !self.has_help(local) {
+            return false;
+        }
+        let vain = local.vain.get();
+        if vain < PATIENCE || vain.is_multiple_of(RETRY) {
+            local.has_left.set(true);
+            return true;
+        }
+        local.vain.set(vain.wrapping_add(1));
+        // Once a call.
+        local.began.set(Instant::MAX);
+        false
     }
 
     /// Notes that this thread begins to service vnets, and when it stops. It may do so for another system meanwhile.
@@ -367,6 +368,9 @@ impl Shared {
             if local.dispatching.get() || local.ready.borrow().is_empty() {
                 return;
             }
+            if local.has_left.take() {
+                local.vain.set(0);
+            }
             let _dispatching = Dispatching::begin(local);
             let _engagement = self.engage(local);
             // Each service reads the clock, so this thread knows about what time it is.
@@ -377,7 +381,7 @@ impl Shared {
                     Some(vnet) => self.run(vnet, until),
                     None => return,
                 }
-                if local.now.get() > until {
+                if local.now.get() > until || self.leaves_rest(local) {
                     break;
                 }
             }
@@ -483,11 +487,6 @@ fn again(vnet: Arc<VnetCore>) {
     delegate(vnet);
 }
 
-/// The time that this thread has read last.
-fn last_reading() -> Instant {
-    LOCAL.try_with(|local| local.now.get()).unwrap_or_default()
-}
-
 /// Services a vnet, which was QUEUED or AGAIN. It is RUNNING or AGAIN if something is left.
 fn service(vnet: &Arc<VnetCore>) -> Left {
     vnet.sched.state.store(RUNNING, Ordering::Release);
@@ -527,20 +526,6 @@ impl Drop for Running<'_> {
     }
 }
 
-impl Local {
-    /// Hands what this thread made ready to the workers.
-    fn delegate_ready(&self) {
-        let ready = std::mem::take(&mut *self.ready.borrow_mut());
-        ready.into_iter().for_each(delegate);
-    }
-}
-
-impl Drop for Local {
-    fn drop(&mut self) {
-        self.delegate_ready();
-    }
-}
-
 /// Notes that a vnet needs service; true when the caller is to put it on a list.
 fn claim(vnet: &VnetCore) -> bool {
     let state = &vnet.sched.state;
@@ -572,24 +557,6 @@ impl Drop for Engagement<'_> {
         self.local.began.set(began);
         if self.local.engaged.replace(engaged) {
             self.shared.engaged.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-struct Dispatching<'a>(&'a Local);
-
-impl Dispatching<'_> {
-    fn begin(local: &Local) -> Dispatching<'_> {
-        local.dispatching.set(true);
-        Dispatching(local)
-    }
-}
-
-impl Drop for Dispatching<'_> {
-    fn drop(&mut self) {
-        self.0.dispatching.set(false);
-        if std::thread::panicking() {
-            self.0.delegate_ready();
         }
     }
 }
@@ -714,6 +681,7 @@ impl Driver for Threads {
         if task::is_polling() {
             return Waited::InTask;
         }
+        note_wait();
         let Shared { clock, config, .. } = &*self.shared;
         SLEEPER.with(|sleeper| sleeper.wait(clock, config.spin, until))
     }
@@ -722,6 +690,7 @@ impl Driver for Threads {
         if task::is_polling() {
             return Waited::InTask;
         }
+        note_wait();
         let attended = SLEEPER.with(|sleeper| {
             let is_free = vnet.lines.are_there() && sleeper.may_attend();
             let (line, attendance) = is_free.then(|| vnet.lines.attend()).flatten()?;

@@ -85,3 +85,38 @@ fn vnets_that_are_gone_leave_no_heap_of_timers() {
         assert!(shared.sleep.lock().timers.len() <= FEW_ENTRIES);
     }
 }
+
+#[test]
+fn callers_who_wait_for_what_they_have_left_do_it_themselves() {
+    let system = System::manual(1);
+    let vnet = system.create("a").expect("a free name");
+    let shared = Shared::new(ThreadsConfig {
+        workers: 2,
+        ..ThreadsConfig::default()
+    });
+    LOCAL.with(|local| {
+        let call = || {
+            local.ready.borrow_mut().push_back(Arc::clone(&vnet.core));
+            let _engagement = shared.engage(local);
+            local.now.set(local.now.get() + SHARE_TIME);
+            let leaves = [shared.leaves_rest(local), shared.leaves_rest(local)];
+            local.ready.borrow_mut().clear();
+            leaves[0]
+        };
+        // One who sends more is told of by `dispatch`.
+        for _ in 0..10 {
+            assert!(call());
+            assert!(local.has_left.take());
+        }
+        for _ in 0..PATIENCE {
+            assert!(call());
+            note_wait();
+        }
+        let again = (0..).position(|_| call());
+        assert_eq!(again, Some((RETRY - PATIENCE) as usize));
+        // It sends more this time.
+        assert!(local.has_left.take());
+        local.vain.set(0);
+        assert!(call());
+    });
+}

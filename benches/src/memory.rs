@@ -87,7 +87,7 @@ pub struct Figures {
     pub kernel: Option<u64>,
 }
 
-/// Idle instances and connections, as many as [`COUNTS`] says, least first, each in a process of its own.
+/// Idle instances and connections, in several numbers, least first, each in a process of its own.
 ///
 /// # Errors
 /// When one cannot be made. What the kernel's cannot be measured for is printed.

@@ -61,14 +61,14 @@ impl Line {
 const WIDTH: u16 = 80;
 
 /// All lines as a table that fits a terminal. Below each case is the unit; each side has its median, and the least and
-/// the greatest of its figures below. What the peer is takes the room that is left.
+/// the greatest of its figures below. What the peers are is listed below the table, by number.
 pub fn table(lines: &[Line]) -> String {
     let mut table = Table::new();
     table
         .load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(WIDTH)
-        .set_header(["case", "vnet", "peer", "ratio", "aim", "peer is"]);
+        .set_header(["case", "vnet", "peer", "ratio", "aim", "who"]);
     let mut peers: Vec<&str> = Vec::new();
     for line in lines {
         let number = |v: String| Cell::new(v).set_alignment(CellAlignment::Right);

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::ffi::{c_int, c_long};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -37,6 +37,8 @@ const TRIES: u32 = 100;
 const TRY_AGAIN: Duration = Duration::from_millis(10);
 /// How often the kernel is told at a time that there is something to send: it sends a part of it for each.
 const KICKS: u32 = TO_SEND / 16;
+/// How long a program of somebody else's is hoped to go.
+const GRACE: Duration = Duration::from_millis(300);
 
 /// How a card runs the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +123,7 @@ impl Program {
         let program = load(&sockets).map_err(|errno| Step::Program.failed(errno))?;
         let mut refused = Errno::OPNOTSUPP;
         for mode in modes {
-            match link(&program, index, mode.flags()) {
+            match link_soon(&program, index, mode.flags()) {
                 Ok(link) => {
                     let program = Program {
                         sockets,
@@ -139,6 +141,20 @@ impl Program {
     pub(crate) fn steer(&self, queue: u32, socket: &Socket) -> Result<(), Failure> {
         let put = put(&self.sockets, queue, socket.fd().as_raw_fd());
         put.map_err(|errno| Step::Bind.failed(errno))
+    }
+}
+
+/// Attaches a program, as soon as the last one is gone: a process that was just started by one that had a card has a copy
+/// of what held its program, until it executes its own. Where somebody else's stays, this takes [`GRACE`].
+fn link_soon(program: &OwnedFd, index: u32, flags: u32) -> Result<OwnedFd, Errno> {
+    let give_up = Instant::now() + GRACE;
+    loop {
+        match link(program, index, flags) {
+            Err(Errno::BUSY | Errno::EXIST) if Instant::now() < give_up => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            linked => return linked,
+        }
     }
 }
 

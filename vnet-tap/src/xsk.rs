@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::ffi::{c_int, c_long};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -37,8 +37,8 @@ const TRIES: u32 = 100;
 const TRY_AGAIN: Duration = Duration::from_millis(10);
 /// How often the kernel is told at a time that there is something to send: it sends a part of it for each.
 const KICKS: u32 = TO_SEND / 16;
-/// How long a program of somebody else's is hoped to go.
-const GRACE: Duration = Duration::from_millis(300);
+/// How often a card that has a program is tried again, in the hope that the program goes.
+const HOPES: u32 = 30;
 
 /// How a card runs the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,13 +145,15 @@ impl Program {
 }
 
 /// Attaches a program, as soon as the last one is gone: a process that was just started by one that had a card has a copy
-/// of what held its program, until it executes its own. Where somebody else's stays, this takes [`GRACE`].
+/// of what held its program, until it executes its own. Where somebody else's stays, this takes a third of a second.
 fn link_soon(program: &OwnedFd, index: u32, flags: u32) -> Result<OwnedFd, Errno> {
-    let give_up = Instant::now() + GRACE;
+    let mut tries = 0;
     loop {
         match link(program, index, flags) {
-            Err(Errno::BUSY | Errno::EXIST) if Instant::now() < give_up => {
-                std::thread::sleep(Duration::from_millis(1));
+            Err(Errno::BUSY | Errno::EXIST) if tries < HOPES => {
+                tries += 1;
+                let bell = Bell::new().map_err(|_| Errno::BUSY)?;
+                bell.wait(TRY_AGAIN);
             }
             linked => return linked,
         }

@@ -22,10 +22,11 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{SideError, Spread};
+use crate::report::numbers_right;
 use crate::scale::graph::Shape;
 use crate::scale::network::Design;
 use network::Description;
@@ -207,11 +208,7 @@ pub fn table(lines: &[Line]) -> String {
             "1".to_owned(),
         ]);
     }
-    for column in 1..11 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
+    numbers_right(&mut table, 1);
     table.to_string()
 }
 

@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use serde::{Deserialize, Serialize};
 use vnet_tap::NetNs;
 
@@ -19,6 +19,7 @@ use crate::compare::{SideError, median};
 use crate::counted::Counted;
 use crate::demux::Crowd;
 use crate::instances::{Population, resident};
+use crate::report::numbers_right;
 
 /// The option by which `compare` makes some of them.
 pub const HOLD: &str = "--hold";
@@ -309,11 +310,7 @@ pub fn table(figures: &[Figures]) -> String {
             line.kernel.map_or_else(String::new, ratio),
         ]);
     }
-    for column in 1..7 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
+    numbers_right(&mut table, 1);
     table.to_string()
 }
 

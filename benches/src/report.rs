@@ -60,6 +60,13 @@ impl Line {
 /// Columns of a terminal.
 const WIDTH: u16 = 80;
 
+/// Aligns all columns to the right but so many first ones, which have names.
+pub fn numbers_right(table: &mut Table, names: usize) {
+    for column in table.column_iter_mut().skip(names) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
 /// All lines as a table that fits a terminal. Below each case is the unit; each side has its median, and the least and
 /// the greatest of its figures below. What the peers are is listed below the table, by number.
 pub fn table(lines: &[Line]) -> String {

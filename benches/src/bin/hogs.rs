@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use clap::Parser;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use vnet_benches::hogs::{AnyError, At, Hog, RunError, Work, run};
+use vnet_benches::report::numbers_right;
 
 #[derive(Parser)]
 struct Args {
@@ -75,11 +76,7 @@ fn main() -> Result<(), AnyError> {
             format!("{:.2}", bytes / fair[1]),
         ]);
     }
-    for column in 2..6 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
+    numbers_right(&mut table, 2);
     println!("{table}");
     match failed.is_empty() {
         true => Ok(()),

@@ -687,24 +687,21 @@ impl Driver for Threads {
     }
 
     fn wait_in(&self, vnet: &VnetCore, until: Option<Instant>, site: Site) -> Waited {
+        if !vnet.lines.are_there() {
+            return self.wait(until, site);
+        }
         if task::is_polling() {
             return Waited::InTask;
         }
         note_wait();
-        let attended = SLEEPER.with(|sleeper| {
-            let is_free = vnet.lines.are_there() && sleeper.may_attend();
-            let (line, attendance) = is_free.then(|| vnet.lines.attend()).flatten()?;
-            sleeper.wait_at(line, attendance, &self.shared.clock, until)
-        });
-        if let Some(waited) = attended {
-            return waited;
-        }
-        if vnet.lines.are_there() {
+        let clock = &self.shared.clock;
+        SLEEPER.with(|sleeper| {
+            let lent = sleeper.may_attend().then(|| vnet.lines.attend()).flatten();
+            let attended =
+                lent.and_then(|(line, attendance)| sleeper.wait_at(line, attendance, clock, until));
             // Whoever carries now is done soon. One who spins would be served by it, and find it at work again the next time.
-            let clock = &self.shared.clock;
-            return SLEEPER.with(|sleeper| sleeper.wait(clock, Duration::ZERO, until));
-        }
-        self.wait(until, site)
+            attended.unwrap_or_else(|| sleeper.wait(clock, Duration::ZERO, until))
+        })
     }
 
     fn spawn(&self, name: String, f: Box<dyn FnOnce() + Send>) -> io::Result<()> {

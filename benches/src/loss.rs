@@ -24,6 +24,7 @@ use vnet::{LinkConfig, OwnedVnet, System};
 use vnet_tap::{NetNs, Tap, TapConfig};
 
 use crate::compare::{SideError, median};
+use crate::report::numbers_right;
 
 /// Sender and receiver (RFC 2544, benchmarking).
 const SENDER: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 1);
@@ -33,10 +34,26 @@ const PORT: u16 = 5001;
 const PATTERN: usize = 1 << 16;
 /// Bytes that an application moves at once.
 const CHUNK: usize = 64 << 10;
-/// The losses of [`matrix`], in percent.
-const MATRIX_LOSSES: &[f64] = &[0.0, 0.1, 1.0, 3.0];
-/// The kernel's settings for a fair comparison, below `/proc/sys/net/ipv4`.
-const KERNEL: &[(&str, &str)] = &[("tcp_no_metrics_save", "1")];
+/// What [`matrix`] measures.
+const CELLS: &[Cell] = &[
+    Cell::slow(0.0),
+    Cell::slow(0.1),
+    Cell::slow(1.0),
+    Cell::slow(3.0),
+    Cell {
+        path: "1 Gbit/s x 100 ms",
+        rate_bps: 1_000_000_000,
+        delay: Duration::from_millis(50),
+        loss: 0.01,
+        beside: false,
+    },
+];
+/// The kernel's settings for a fair comparison, below `/proc/sys/net/ipv4`: buffers may grow as far as vnet's.
+const KERNEL: &[(&str, &str)] = &[
+    ("tcp_no_metrics_save", "1"),
+    ("tcp_rmem", "4096 131072 16777216"),
+    ("tcp_wmem", "4096 16384 16777216"),
+];
 /// The kernel's congestion control, which is what vnet has by default; a host may prefer another.
 const CONGESTION: &str = "cubic";
 
@@ -183,81 +200,122 @@ pub const KINDS: &[(&str, Whose, Whose)] = &[
     ("kernel to vnet", Whose::Kernel, Whose::Ours),
 ];
 
-/// One cell of [`matrix`] with one seed.
+/// A path with its losses.
 #[derive(Clone, Copy, Debug)]
-struct Trial {
-    seed: u64,
-    loss: usize,
-    kind: usize,
+struct Cell {
+    path: &'static str,
+    rate_bps: u64,
+    /// Each way.
+    delay: Duration,
+    /// Of a hundred frames of data.
+    loss: f64,
+    /// All kinds of transfers run at the same time, each over a link of its own.
+    beside: bool,
 }
 
-impl Trial {
-    fn run(&self, time: Duration) -> Result<f64, SideError> {
-        let (_, from, to) = KINDS[self.kind];
-        let path = Path {
-            loss: [MATRIX_LOSSES[self.loss] / 100.0, 0.0],
-            rate_bps: Some(100_000_000),
+impl Cell {
+    const fn slow(loss: f64) -> Cell {
+        Cell {
+            path: "100 Mbit/s x 40 ms",
+            rate_bps: 100_000_000,
             delay: Duration::from_millis(20),
-            seed: self.seed,
+            loss,
+            beside: true,
+        }
+    }
+
+    /// What one kind of transfer carries.
+    fn run(&self, kind: usize, seed: u64, time: Duration) -> Result<f64, SideError> {
+        let (_, from, to) = KINDS[kind];
+        let path = Path {
+            loss: [self.loss / 100.0, 0.0],
+            rate_bps: Some(self.rate_bps),
+            delay: self.delay,
+            seed,
             bytes: 0,
             patience: Duration::ZERO,
         };
         carried(from, to, &path, time)
     }
+
+    /// What each kind of transfer carries.
+    fn run_all(self, seed: u64, time: Duration) -> Result<Vec<f64>, SideError> {
+        let kinds = 0..KINDS.len();
+        if !self.beside {
+            return kinds.map(|kind| self.run(kind, seed, time)).collect();
+        }
+        let together: Vec<_> = kinds
+            .map(|kind| thread::spawn(move || self.run(kind, seed, time)))
+            .collect();
+        let ended = together.into_iter().map(|run| run.join());
+        ended
+            .map(|run| run.map_err(|_| SideError::new("a run panicked"))?)
+            .collect()
+    }
+
+    /// How long all of them take.
+    fn takes(&self, time: Duration) -> Duration {
+        match self.beside {
+            true => time,
+            false => time * KINDS.len() as u32,
+        }
+    }
 }
 
-/// `compare -- loss-linux`: what arrives over 100 Mbit/s and 40 ms, in real time and with the losses of as many seeds.
+/// `compare -- loss-linux`: what arrives over 100 Mbit/s and 40 ms, and over 1 Gbit/s and 100 ms, in real time and with the
+/// losses of as many seeds.
 ///
-/// All kinds of transfers with the same losses run beside each other, each over a link of its own. A cell has the median of
-/// the seeds, how it compares with that of the kernel with itself, and in parentheses the least and the most that any seed
-/// compares to. Where the first column is not what the link carries, the machine was too busy.
+/// On the slower path, all kinds of transfers with the same losses run beside each other, each over a link of its own. A
+/// row has the median of the seeds, how it compares with that of the kernel with itself, and the least and the most that
+/// any seed compares to. Where what the first rows carry is not what the link does, the machine was too busy.
 ///
 /// # Errors
 /// Without the right to make TAPs; when a transfer fails.
 pub fn matrix(seeds: u64, time: Duration) -> Result<Table, SideError> {
     let ns = NetNs::new()?;
     ns.run(vnet_tap::probe).map_err(text)?;
-    let rounds = seeds as u32 * MATRIX_LOSSES.len() as u32;
-    eprintln!(
-        "{} transfers, {} at a time: {} s",
-        rounds * KINDS.len() as u32,
-        KINDS.len(),
-        (rounds * time).as_secs()
-    );
+    let round: Duration = CELLS.iter().map(|cell| cell.takes(time)).sum();
+    eprintln!("about {} s", (round * seeds as u32).as_secs());
     let mut table = Table::new();
     table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    let losses = MATRIX_LOSSES.iter().map(|p| format!("{p} %"));
-    table.set_header(["Mbit/s".to_owned()].into_iter().chain(losses));
-    let mut rows = vec![Vec::new(); KINDS.len()];
-    for (loss, percent) in MATRIX_LOSSES.iter().enumerate() {
+    table.set_header([
+        "path",
+        "loss, %",
+        "from and to",
+        "Mbit/s",
+        "ratio",
+        "least",
+        "most",
+    ]);
+    for cell in CELLS {
         // What each kind carried, by seed.
         let mut all = vec![Vec::new(); KINDS.len()];
         for seed in 1..=seeds {
-            let together: Vec<_> = (0..KINDS.len())
-                .map(|kind| Trial { seed, loss, kind })
-                .map(|trial| thread::spawn(move || trial.run(time)))
-                .collect();
-            for (kind, run) in together.into_iter().enumerate() {
-                let carried = run.join().map_err(|_| SideError::new("a run panicked"))??;
-                eprintln!("{percent} %, seed {seed}, {}: {carried:.2}", KINDS[kind].0);
+            for (kind, carried) in cell.run_all(seed, time)?.into_iter().enumerate() {
+                let Cell { path, loss, .. } = cell;
+                eprintln!(
+                    "{path}, {loss} %, seed {seed}, {}: {carried:.2}",
+                    KINDS[kind].0
+                );
                 all[kind].push(carried);
             }
         }
         let kernel = median(all[0].clone());
-        for (kind, row) in rows.iter_mut().enumerate() {
-            let middle = median(all[kind].clone());
-            let ratios: Vec<f64> = all[kind].iter().zip(&all[0]).map(|(a, b)| a / b).collect();
+        for (carried, (name, ..)) in all.iter().zip(KINDS) {
+            let middle = median(carried.clone());
+            let ratios: Vec<f64> = carried.iter().zip(&all[0]).map(|(a, b)| a / b).collect();
             let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
             let most = ratios.iter().copied().fold(0.0, f64::max);
-            row.push(format!(
-                "{middle:.2} {:.2} ({least:.2} to {most:.2})",
-                middle / kernel
-            ));
+            let figures = [middle, middle / kernel, least, most].map(|n| format!("{n:.2}"));
+            let names = [
+                cell.path.to_owned(),
+                cell.loss.to_string(),
+                (*name).to_owned(),
+            ];
+            table.add_row(names.into_iter().chain(figures));
         }
     }
-    for ((name, ..), row) in KINDS.iter().zip(rows) {
-        table.add_row([(*name).to_owned()].into_iter().chain(row));
-    }
+    numbers_right(&mut table, 3);
     Ok(table)
 }
 

@@ -4,11 +4,14 @@
 //! Whatever one side leaves to the other, segments uncut and checksums open, has to be made good where
 //! the other side wants complete frames. The kernels verify every checksum they get.
 
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
+};
 use std::thread;
 use std::time::Duration;
 
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
+use vnet::net::Message;
 use vnet::{Forwarding, Offload, OwnedVnet, System};
 use vnet_tap::{NetNs, Nic, Tap, TapConfig};
 use vnet_tests::skip::without_tap;
@@ -164,6 +167,74 @@ fn datagrams_sent_at_once_arrive_one_by_one_by_a_card() {
     }
     let report = nic.detach();
     assert_eq!(report.drops, 0, "{report}");
+}
+
+/// What a vnet sends at once crosses an offloading TAP in fewer frames, and the kernel cuts them.
+#[test]
+fn datagrams_of_a_vnet_leave_together_and_arrive_one_by_one() {
+    let vnet = System::threads().create("sender").unwrap();
+    for offload in [Offload::Full, Offload::Checksum, Offload::None] {
+        let Some(host) = host(&vnet, "tap0", "198.18.8.2", offload) else {
+            return;
+        };
+        let name = host.tap.host_name();
+        host.kernel
+            .ip(&format!("addr add 2001:2:0:8::2/64 dev {name} nodad"))
+            .unwrap();
+        for ours in ["198.18.8.1/24", "2001:2:0:8::1/64"] {
+            vnet.add_address("tap0", ours.parse().unwrap()).unwrap();
+        }
+        for there in ["198.18.8.2", "2001:2:0:8::2"] {
+            let there: IpAddr = there.parse().unwrap();
+            let far = host
+                .kernel
+                .run(move || UdpSocket::bind((there, 0)))
+                .unwrap();
+            far.set_read_timeout(Some(PATIENCE)).unwrap();
+            let any: IpAddr = match there {
+                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            let near = vnet::net::UdpSocket::bind_in(&vnet, (any, 0)).unwrap();
+            let receive = |expected: &[u8]| {
+                let mut buf = vec![0; 65_535];
+                let (got, _) = uninterrupted(|| far.recv_from(&mut buf)).unwrap();
+                assert_eq!(buf[..got], *expected, "{offload:?}, {there}");
+            };
+            // Afterwards the neighbour is known.
+            let to = far.local_addr().unwrap();
+            near.send_to(b"first", to).unwrap();
+            receive(b"first");
+            let before = host.tap.report().frames_out;
+            let message = Message {
+                peer: Some(to),
+                ..Message::default()
+            };
+            // Some are longer than others, as those of a media server are, and one is too long for a frame.
+            let odd = [
+                vec![1; 1200],
+                vec![2; 900],
+                vec![3; 1201],
+                vec![4; 3000],
+                vec![],
+            ];
+            let all: Vec<Vec<u8>> = (0..AT_ONCE).map(datagram).chain(odd).collect();
+            let messages: Vec<_> = all
+                .iter()
+                .map(|one| (one.clone().into(), message))
+                .collect();
+            assert_eq!(near.send_many(&messages).unwrap(), all.len());
+            for one in &all {
+                receive(one);
+            }
+            let frames = host.tap.report().frames_out - before;
+            match offload {
+                Offload::Full => assert!(frames < all.len() as u64, "{frames}, {there}"),
+                _ => assert!(frames > all.len() as u64, "{frames}, {there}"),
+            }
+        }
+        host.leave();
+    }
 }
 
 /// What goes each way.

@@ -42,6 +42,8 @@ pub(crate) struct Device {
     name: String,
     /// A virtio-net header is in front of each frame.
     has_headers: bool,
+    /// The host takes datagrams that it cuts itself.
+    cuts_datagrams: bool,
     layer: Layer,
 }
 
@@ -100,13 +102,14 @@ impl Device {
             1 => make(name, config.layer, flags)?,
             _ => make(name, config.layer, flags | libc::IFF_MULTI_QUEUE)?,
         };
-        let device = Device {
+        let of_queue = |fd, name| Device {
             fd,
             name,
             has_headers,
+            cuts_datagrams: false,
             layer: config.layer,
         };
-        let mut devices = vec![device];
+        let mut devices = vec![of_queue(fd, name)];
         for _ in 1..queues {
             let failed = |failure: Failure| Failure {
                 step: match failure.step {
@@ -117,16 +120,14 @@ impl Device {
             };
             let flags = flags | libc::IFF_MULTI_QUEUE;
             let (fd, name) = make(&devices[0].name, config.layer, flags).map_err(failed)?;
-            devices.push(Device {
-                fd,
-                name,
-                has_headers,
-                layer: config.layer,
-            });
+            devices.push(of_queue(fd, name));
         }
         // Of the device, not of one end.
-        devices[0].agree(config.offload)?;
+        let cuts_datagrams = devices[0].agree(config.offload)?;
         devices[0].set_up(config)?;
+        for device in &mut devices {
+            device.cuts_datagrams = cuts_datagrams;
+        }
         Ok(devices)
     }
 
@@ -141,13 +142,14 @@ impl Device {
             _ => return Err(Step::Make.failed()(Errno::INVAL)),
         };
         rustix::io::ioctl_fionbio(&fd, true).map_err(Step::Set("non-blocking").failed())?;
-        let device = Device {
+        let mut device = Device {
             has_headers: has(libc::IFF_VNET_HDR),
+            cuts_datagrams: false,
             layer,
             name: request.name(),
             fd,
         };
-        device.agree(match device.has_headers {
+        device.cuts_datagrams = device.agree(match device.has_headers {
             true => config.offload,
             false => Offload::None,
         })?;
@@ -156,8 +158,8 @@ impl Device {
     }
 
     /// Says what this process takes from the host, and the host from it. A device that was there may
-    /// still have what its last user said.
-    fn agree(&self, offload: Offload) -> Result<(), Failure> {
+    /// still have what its last user said. Returns whether the host cuts datagrams as well as segments.
+    fn agree(&self, offload: Offload) -> Result<bool, Failure> {
         let offered = match offload {
             Offload::Full => TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN,
             Offload::Checksum => TUN_F_CSUM,
@@ -170,12 +172,12 @@ impl Device {
             set_integer::<{ sys::TUNSETVNETLE }>(&self.fd, 1).map_err(&failed)?;
         }
         let agree = |offered| set_number::<{ sys::TUNSETOFFLOAD }>(&self.fd, offered);
-        let agreed = match offload {
-            // Linux has it since 6.2.
-            Offload::Full => agree(offered | TUN_F_USO).or_else(|_| agree(offered)),
-            Offload::Checksum | Offload::None => agree(offered),
-        };
-        agreed.map_err(failed)
+        // Linux has both directions since 6.2.
+        if offload == Offload::Full && agree(offered | TUN_F_USO).is_ok() {
+            return Ok(true);
+        }
+        agree(offered).map_err(failed)?;
+        Ok(false)
     }
 
     /// Makes the host's interface what the configuration says.
@@ -373,6 +375,10 @@ struct ToHost {
 }
 
 impl Outward for ToHost {
+    fn cuts_datagrams(&self) -> bool {
+        self.device.cuts_datagrams
+    }
+
     fn write(&mut self, mut packet: Packet) -> io::Result<Written> {
         let Some(header) = packet.virtio_header() else {
             return Ok(Written::Refused);
@@ -456,6 +462,10 @@ struct PacketsToHost {
 }
 
 impl Outward for PacketsToHost {
+    fn cuts_datagrams(&self) -> bool {
+        self.device.cuts_datagrams
+    }
+
     fn write(&mut self, mut packet: Packet) -> io::Result<Written> {
         let Some(header) = packet.virtio_header() else {
             return Ok(Written::Refused);

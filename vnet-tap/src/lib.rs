@@ -44,7 +44,8 @@
 //!
 //! Unless [`TapConfig::offload`] says otherwise, TCP segments of up to 64 KiB pass uncut and checksums
 //! are left to whoever needs them, in both directions, by the virtio-net header in front of each frame. Datagrams of UDP
-//! that the host or a guest sends at once (`UDP_SEGMENT`) come in as one frame as well, and are cut at the vnet's port.
+//! that the host or a guest sends at once (`UDP_SEGMENT`) come in as one frame as well, and are cut at the vnet's port;
+//! those that leave a vnet together are joined where the other side cuts them.
 //!
 //! Where a line has no offload, the vnet joins the segments that come in one after another. Linux only.
 

@@ -76,6 +76,11 @@ pub(crate) trait Outward: Send {
         1
     }
 
+    /// Whether the other side cuts datagrams that come in one frame.
+    fn cuts_datagrams(&self) -> bool {
+        false
+    }
+
     /// Hands over a frame. An error ends the pump.
     fn write(&mut self, packet: Packet) -> io::Result<Written>;
 

@@ -147,17 +147,27 @@ impl Program {
 /// Attaches a program, as soon as the last one is gone: a process that was just started by one that had a card has a copy
 /// of what held its program, until it executes its own. Where somebody else's stays, this takes a third of a second.
 fn link_soon(program: &OwnedFd, index: u32, flags: u32) -> Result<OwnedFd, Errno> {
-    let mut tries = 0;
-    loop {
-        match link(program, index, flags) {
-            Err(Errno::BUSY | Errno::EXIST) if tries < HOPES => {
-                tries += 1;
-                let bell = Bell::new().map_err(|_| Errno::BUSY)?;
-                bell.wait(TRY_AGAIN);
-            }
-            linked => return linked,
+    let is_taken = |errno: &Errno| matches!(*errno, Errno::BUSY | Errno::EXIST);
+    soon(HOPES, is_taken, || link(program, index, flags))
+}
+
+/// Does what fails while something is held by somebody who is about to let it go, at most so many times more.
+fn soon<T, E>(
+    most: u32,
+    is_held: impl Fn(&E) -> bool,
+    mut act: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    for _ in 0..most {
+        match act() {
+            Err(error) if is_held(&error) => {}
+            done => return done,
+        }
+        // Without descriptors for a bell, it is tried again at once.
+        if let Ok(bell) = Bell::new() {
+            bell.wait(TRY_AGAIN);
         }
     }
+    act()
 }
 
 /// `bpf(2)`, and of its attributes what is used here (`linux/bpf.h`). What is behind it is zero for the kernel.
@@ -374,20 +384,12 @@ impl Socket {
         mode: Mode,
         ip_mtu: usize,
     ) -> Result<(Socket, Incoming, Outgoing), Failure> {
-        let mut tries = 0;
-        loop {
-            match Socket::try_open(index, queue, mode, ip_mtu) {
-                Err(Failure {
-                    step: Step::Bind,
-                    error,
-                }) if error.kind() == io::ErrorKind::ResourceBusy && tries < TRIES => {
-                    tries += 1;
-                    let bell = Bell::new().map_err(|error| Step::Socket.failed(error))?;
-                    bell.wait(TRY_AGAIN);
-                }
-                opened => return opened,
-            }
-        }
+        let is_held = |failure: &Failure| {
+            failure.step == Step::Bind && failure.error.kind() == io::ErrorKind::ResourceBusy
+        };
+        soon(TRIES, is_held, || {
+            Socket::try_open(index, queue, mode, ip_mtu)
+        })
     }
 
     fn try_open(

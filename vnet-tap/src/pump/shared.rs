@@ -107,6 +107,7 @@ impl Shared {
                 port: Arc::clone(port),
                 lane,
                 unwritten: None,
+                ahead: None,
                 answers: Vec::new(),
                 failed: None,
             })),
@@ -188,6 +189,8 @@ pub(super) struct Way {
     pub(super) lane: Option<Lane>,
     /// A frame that is next: there was no room for it, or it was left to the pump.
     pub(super) unwritten: Option<Packet>,
+    /// The frame behind it, which could not be joined to it.
+    pub(super) ahead: Option<Packet>,
     /// What the line answers itself, for the pump to send when it does not hold this.
     pub(super) answers: Vec<Bytes>,
     /// An error that a sender met, for the pump to end with.
@@ -195,9 +198,23 @@ pub(super) struct Way {
 }
 
 impl Way {
-    /// The next frame.
+    /// The next frame, with the datagrams that follow it where the other side cuts them itself.
     pub(super) fn next(&mut self) -> Option<Packet> {
-        self.unwritten.take().or_else(|| match &self.lane {
+        let mut frame = self.unwritten.take().or_else(|| self.take())?;
+        if frame.may_be_joined() && self.to.cuts_datagrams() {
+            while let Some(next) = self.take() {
+                if let Err(other) = frame.join(next) {
+                    self.ahead = Some(other);
+                    break;
+                }
+            }
+        }
+        Some(frame)
+    }
+
+    /// Takes a frame from where they wait.
+    fn take(&mut self) -> Option<Packet> {
+        self.ahead.take().or_else(|| match &self.lane {
             None => self.port.recv(),
             Some(lane) => lane.next(),
         })
@@ -283,7 +300,8 @@ impl Way {
             None => self.port.close(),
             Some(lane) => lane.leave(),
         };
-        let lost = unsent + u64::from(self.unwritten.take().is_some()) + left;
+        let kept = [self.unwritten.take(), self.ahead.take()];
+        let lost = unsent + kept.iter().flatten().count() as u64 + left;
         counters.refused.fetch_add(lost, Ordering::Relaxed);
     }
 

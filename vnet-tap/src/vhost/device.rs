@@ -38,6 +38,8 @@ pub(super) mod feature {
     /// Not the guest's: that the emulator may ask which features its protocol has.
     pub(in crate::vhost) const PROTOCOL: u64 = 1 << 30;
     pub(in crate::vhost) const VERSION_1: u64 = 1 << 32;
+    /// Over IPv4 and over IPv6: datagrams are joined for a guest that takes both.
+    pub(in crate::vhost) const GUEST_USO: u64 = 1 << 54 | 1 << 55;
     pub(in crate::vhost) const HOST_USO: u64 = 1 << 56;
 
     /// What is offered. The emulator serves the control queue itself.
@@ -49,6 +51,7 @@ pub(super) mod feature {
         | HOST_TSO4
         | HOST_TSO6
         | HOST_ECN
+        | GUEST_USO
         | HOST_USO
         | MRG_RXBUF
         | STATUS

@@ -80,6 +80,11 @@ impl ToGuest {
 }
 
 impl Outward for ToGuest {
+    fn cuts_datagrams(&self) -> bool {
+        let features = self.device.features.load(Ordering::Relaxed);
+        features & feature::GUEST_USO == feature::GUEST_USO
+    }
+
     fn keep(&mut self, bytes: usize) -> usize {
         // What the vnet has sent is here, or is on its way here.
         self.room = Room::of(bytes / 2);
@@ -150,6 +155,7 @@ fn understood(mut header: [u8; HEADER_LEN], features: u64) -> Option<[u8; HEADER
         0 => 0,
         1 => feature::GUEST_TSO4,
         4 => feature::GUEST_TSO6,
+        5 => feature::GUEST_USO,
         _ => return None,
     };
     let needed = match *kind & 0x80 {

@@ -308,6 +308,7 @@ const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
 
+mod datagrams;
 mod merge;
 pub(crate) use merge::{Gro, Joined};
 

@@ -21,11 +21,11 @@ pub(crate) const VIRTIO_HEADER_LEN: usize = 12;
 
 /// The least payload of a segment: what Linux sends when a peer has announced the smallest MSS and
 /// every TCP option is in use. A smaller one only multiplies frames.
-const MIN_SEGMENT_SIZE: u16 = 8;
+pub(super) const MIN_SEGMENT_SIZE: u16 = 8;
 
 /// The most datagrams in one frame: what Linux lets a program send at once (`UDP_MAX_SEGMENTS`). Each becomes a
 /// frame of its own.
-const MAX_DATAGRAMS: usize = 128;
+pub(super) const MAX_DATAGRAMS: usize = 128;
 
 /// `flags`: the checksum is to be filled in.
 const NEEDS_CSUM: u8 = 1;

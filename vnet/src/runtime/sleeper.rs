@@ -140,18 +140,20 @@ impl Sleeper {
     }
 
     /// The same while this thread carries frames at a line; `None` when somebody else has to, and there is only to be
-    /// waited. It does not spin: it sleeps where what it waits for mostly comes from, and nobody else has to be woken first.
-    /// One who yields its processor instead, beside others who are busy, gets it back much later than one who is woken.
+    /// waited. It looks at the line, from where what it waits for mostly comes, and it sleeps there: nobody else has to be
+    /// woken first.
     pub(super) fn wait_at(
         &self,
         line: Arc<dyn Line>,
         mut attendance: Box<dyn Attendance>,
         clock: &WallClock,
+        spin: Duration,
         until: Option<Instant>,
     ) -> Option<Waited> {
         let number = self.count();
         *self.bell.line.lock() = Some(line);
         let _leaves = Leaves(&self.bell);
+        let mut spins = self.spins_until(clock, spin);
         // When it is lent, nothing is known to be there, and a line that is ready ends the sleep at once.
         let mut carried = Carried::All;
         loop {
@@ -161,7 +163,15 @@ impl Sleeper {
             }
             match carried {
                 Carried::Some => {}
+                // It does not yield its processor: beside others who are busy, it would get it back much later than one who
+                // is woken.
+                Carried::All if spins.is_some_and(|end| clock.now() < end) => {
+                    std::hint::spin_loop();
+                }
                 Carried::All => {
+                    if spins.take().is_some() {
+                        self.note(Spun::InVain);
+                    }
                     self.bell.is_at_line.store(true, Ordering::SeqCst);
                     if !self.bell.woken.load(Ordering::SeqCst) {
                         attendance.sleep(left);
@@ -173,38 +183,69 @@ impl Sleeper {
             carried = attendance.carry();
             // A wait within that may have taken the call that was for this one.
             if self.bell.take() || self.waits.get() != number {
+                if let Some(end) = spins {
+                    self.note(Spun::until(clock.now() >= end));
+                }
                 return Some(Waited::Woken);
             }
         }
     }
 
-    fn look(&self, clock: &WallClock, spin: Duration) -> bool {
+    /// How long this wait spins, if it does: not when it has been in vain time and again.
+    fn spins_until(&self, clock: &WallClock, spin: Duration) -> Option<Instant> {
         let vain = self.vain.get();
         if spin.is_zero() {
-            return self.bell.take();
+            return None;
         }
         if vain >= PATIENCE && !vain.is_multiple_of(RETRY) {
-            self.vain.set(vain.wrapping_add(1));
-            return self.bell.take();
+            self.note(Spun::InVain);
+            return None;
         }
-        let from = clock.now();
+        Some(clock.now() + spin)
+    }
+
+    fn note(&self, spun: Spun) {
+        self.vain.set(match spun {
+            Spun::InVain => self.vain.get().wrapping_add(1),
+            Spun::InTime => 0,
+        });
+    }
+
+    fn look(&self, clock: &WallClock, spin: Duration) -> bool {
+        let Some(end) = self.spins_until(clock, spin) else {
+            return self.bell.take();
+        };
         let mut has_yielded = false;
         loop {
             for _ in 0..LOOKS {
                 if self.bell.take() {
                     // Somebody else may have had the processor for much longer: whoever sleeps gets it sooner.
-                    let is_late = has_yielded && clock.now() - from >= spin;
-                    self.vain.set(vain_after(vain, is_late));
+                    self.note(Spun::until(has_yielded && clock.now() >= end));
                     return true;
                 }
                 std::hint::spin_loop();
             }
-            if clock.now() - from >= spin {
-                self.vain.set(vain_after(vain, true));
+            if clock.now() >= end {
+                self.note(Spun::InVain);
                 return false;
             }
             std::thread::yield_now();
             has_yielded = true;
+        }
+    }
+}
+
+/// What came of spinning.
+enum Spun {
+    InTime,
+    InVain,
+}
+
+impl Spun {
+    fn until(is_late: bool) -> Spun {
+        match is_late {
+            true => Spun::InVain,
+            false => Spun::InTime,
         }
     }
 }
@@ -217,14 +258,6 @@ impl Drop for Leaves<'_> {
         self.0.is_at_line.store(false, Ordering::SeqCst);
         let line = self.0.line.lock().take();
         drop(line);
-    }
-}
-
-/// Looks in vain, one behind the other, after one more.
-fn vain_after(vain: u32, is_vain: bool) -> u32 {
-    match is_vain {
-        true => vain.wrapping_add(1),
-        false => 0,
     }
 }
 

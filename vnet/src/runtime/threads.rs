@@ -76,8 +76,8 @@ pub struct ThreadsConfig {
     /// those are in polls that do not end and other tasks wait.
     pub task_threads: usize,
     /// How long a call that must wait spins before it sleeps. A sleeping thread takes tens of microseconds to resume; a
-    /// spinning one keeps a processor busy. Who waits for a socket in a vnet that has a TAP or the like does not spin, but
-    /// carries its frames meanwhile, or sleeps beside who does.
+    /// spinning one keeps a processor busy. Whoever waits for a socket in a vnet that has a TAP or the like looks at
+    /// that for as long, and carries its frames meanwhile; or sleeps beside who does.
     pub spin: Duration,
     /// How long before a timer is due the worker that keeps the timers wakes up, to poll the clock
     /// until it is. A sleeping thread is late by the time that the operating system takes to resume
@@ -694,11 +694,12 @@ impl Driver for Threads {
             return Waited::InTask;
         }
         note_wait();
-        let clock = &self.shared.clock;
+        let Shared { clock, config, .. } = &*self.shared;
         SLEEPER.with(|sleeper| {
             let lent = sleeper.may_attend().then(|| vnet.lines.attend()).flatten();
-            let attended =
-                lent.and_then(|(line, attendance)| sleeper.wait_at(line, attendance, clock, until));
+            let attended = lent.and_then(|(line, attendance)| {
+                sleeper.wait_at(line, attendance, clock, config.spin, until)
+            });
             // Whoever carries now is done soon. One who spins would be served by it, and find it at work again the next time.
             attended.unwrap_or_else(|| sleeper.wait(clock, Duration::ZERO, until))
         })

@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Watched {
     inward: Box<dyn Inward>,
     readers: Arc<Mutex<Vec<ThreadId>>>,
+    /// The next frame is the end of it.
+    breaks: Arc<AtomicBool>,
 }
 
 impl Inward for Watched {
@@ -29,6 +31,7 @@ impl Inward for Watched {
     fn read(&mut self) -> io::Result<Option<Frame>> {
         let frame = self.inward.read()?;
         if frame.is_some() {
+            assert!(!self.breaks.load(Ordering::SeqCst), "the line breaks");
             self.readers.lock().push(thread::current().id());
         }
         Ok(frame)
@@ -40,16 +43,18 @@ struct Station {
     socket: UdpSocket,
     pump: Pump,
     readers: Arc<Mutex<Vec<ThreadId>>>,
+    breaks: Arc<AtomicBool>,
     vnet: OwnedVnet,
 }
 
 fn station(name: &str, stream: UnixStream, address: &str) -> Station {
     let vnet = System::threads().create(name).unwrap();
-    let readers = Arc::default();
+    let (readers, breaks) = <(Arc<_>, Arc<AtomicBool>)>::default();
     let (inward, outward) = socket::line(stream.into(), Framing::Length32).unwrap();
     let inward = Box::new(Watched {
         inward,
         readers: Arc::clone(&readers),
+        breaks: Arc::clone(&breaks),
     });
     let plug = plug(&vnet, "eth0", None, Offload::None).unwrap();
     let pump = Pump::start(name, (inward, outward), plug, 1 << 20, Duration::ZERO).unwrap();
@@ -60,22 +65,41 @@ fn station(name: &str, stream: UnixStream, address: &str) -> Station {
         socket,
         pump,
         readers,
+        breaks,
         vnet,
+    }
+}
+
+fn pair() -> (Station, Station) {
+    let (near, far) = UnixStream::pair().unwrap();
+    (
+        station("near", near, "192.0.2.1"),
+        station("far", far, "192.0.2.2"),
+    )
+}
+
+impl Station {
+    /// Sends frames to `near`, to a port where nobody is, until the thread `waits` carries them, which goes on waiting.
+    fn lend<T>(&self, readers: &Mutex<Vec<ThreadId>>, waits: &thread::JoinHandle<T>) {
+        let give_up = Instant::now() + PATIENCE;
+        while !readers.lock().contains(&waits.thread().id()) && !waits.is_finished() {
+            assert!(Instant::now() < give_up, "it never carries");
+            self.socket.send_to(b"hello", "192.0.2.1:9").unwrap();
+            thread::yield_now();
+        }
+        assert!(!waits.is_finished(), "it has not waited");
     }
 }
 
 #[test]
 fn one_who_waits_carries_until_it_is_woken_and_the_pump_goes_on() {
-    let (near, far) = UnixStream::pair().unwrap();
-    let (near, far) = (
-        station("near", near, "192.0.2.1"),
-        station("far", far, "192.0.2.2"),
-    );
+    let (near, far) = pair();
     let Station {
         socket,
         pump,
         readers,
         vnet,
+        ..
     } = near;
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let at = socket.local_addr().unwrap();
@@ -123,13 +147,7 @@ fn one_who_waits_carries_until_it_is_woken_and_the_pump_goes_on() {
     // One who waits does not keep the pump from ending, nor does its end wake it.
     socket.set_nonblocking(false).unwrap();
     let waits = thread::spawn(move || socket.recv(&mut [0; 9]).unwrap());
-    let who = waits.thread().id();
-    while !readers.lock().contains(&who) && !waits.is_finished() {
-        assert!(Instant::now() < give_up, "it never carries");
-        // To a port where nobody is: it goes on waiting.
-        far.socket.send_to(b"hello", "192.0.2.1:9").unwrap();
-        thread::yield_now();
-    }
+    far.lend(&readers, &waits);
     let end = pump.detach().end;
     assert!(matches!(end, Some(PumpEnd::Detached)), "{end:?}");
     assert!(!waits.is_finished());
@@ -137,4 +155,76 @@ fn one_who_waits_carries_until_it_is_woken_and_the_pump_goes_on() {
     assert_eq!(waits.join().unwrap(), 3);
     far.pump.detach();
     drop(far.vnet);
+}
+
+/// However much there is to carry, and none of it for the one who carries.
+#[test]
+fn a_wait_that_carries_ends_in_time() {
+    let (near, far) = pair();
+    near.socket
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .unwrap();
+    let ends = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ends.load(Ordering::SeqCst) {
+                let _ = far.socket.send_to(b"hello", "192.0.2.1:9");
+            }
+        });
+        for _ in 0..10 {
+            let waited = near.socket.recv(&mut [0; 9]);
+            assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        }
+        ends.store(true, Ordering::SeqCst);
+    });
+    assert!(near.readers.lock().contains(&thread::current().id()));
+}
+
+#[test]
+fn a_vnet_that_is_destroyed_ends_the_wait_of_one_who_carries() {
+    let (near, far) = pair();
+    let Station {
+        socket,
+        pump,
+        readers,
+        vnet,
+        ..
+    } = near;
+    let waits = thread::spawn(move || socket.recv(&mut [0; 9]));
+    far.lend(&readers, &waits);
+    let report = vnet.destroy();
+    assert!(report.leaked.is_zero(), "{report}");
+    let gone = waits.join().unwrap().unwrap_err();
+    assert!(vnet::SocketError::is_gone(&gone), "{gone:?}");
+    let end = pump.detach().end;
+    assert!(matches!(end, Some(PumpEnd::PortGone)), "{end:?}");
+}
+
+/// The panic is the pump's, and not that of whoever has carried for it.
+#[test]
+fn a_panic_at_the_hands_of_one_who_waits_is_the_pumps() {
+    let (near, far) = pair();
+    let Station {
+        socket,
+        pump,
+        readers,
+        breaks,
+        vnet,
+    } = near;
+    let at = socket.local_addr().unwrap();
+    let waits = thread::spawn(move || socket.recv(&mut [0; 9]).unwrap());
+    far.lend(&readers, &waits);
+    breaks.store(true, Ordering::SeqCst);
+    far.socket.send_to(b"hello", "192.0.2.1:9").unwrap();
+    let give_up = Instant::now() + PATIENCE;
+    while pump.is_running() {
+        assert!(Instant::now() < give_up, "it goes on");
+        thread::yield_now();
+    }
+    let payload = catch_unwind(AssertUnwindSafe(|| pump.detach())).unwrap_err();
+    assert_eq!(payload.downcast_ref(), Some(&"the line breaks"));
+    assert!(!waits.is_finished());
+    let beside = UdpSocket::bind_in(&vnet, "192.0.2.1:0").unwrap();
+    beside.send_to(b"end", at).unwrap();
+    assert_eq!(waits.join().unwrap(), 3);
 }

@@ -11,7 +11,7 @@ pub(super) const ACK: u8 = 0x10;
 /// What a segment of plain data may say: of congestion, and that it is to be read.
 const PLAIN: u8 = ACK | PSH | CWR | 0x40;
 /// Bytes in the longest packet that segments are joined to, from its IP header on.
-const LONGEST: usize = ipv4::MAX_TOTAL_LEN;
+pub(super) const LONGEST: usize = ipv4::MAX_TOTAL_LEN;
 
 /// Joins consecutive segments of one flow into a [`Gso`] packet.
 ///
@@ -184,22 +184,8 @@ impl Held {
         let (l3, l4) = flow.headers();
         let ours = self.packet.head();
         let equal = |range: std::ops::Range<usize>| ours[range.clone()] == other[range];
-        let ip = match flow.kind {
-            // All but total length and identification, and the checksum over them.
-            GsoKind::Tcp4 => {
-                let (ours, other) = (&ours[l3..], &other[l3..]);
-                let ident = word(ours, 4).wrapping_add(flow.segments);
-                ours[..2] == other[..2]
-                    && ours[6..10] == other[6..10]
-                    && ours[12..20] == other[12..20]
-                    && (word(other, 4) == ident || ipv4::dont_fragment(ours))
-            }
-            // All but the length.
-            GsoKind::Tcp6 | GsoKind::Udp => {
-                let (ours, other) = (&ours[l3..], &other[l3..]);
-                ours[..4] == other[..4] && ours[6..40] == other[6..40]
-            }
-        };
+        let is_v4 = flow.kind == GsoKind::Tcp4;
+        let ip = network_follows(is_v4, &ours[l3..], &other[l3..], flow.segments);
         let flags = |head: &[u8]| head[l4 + FLAGS] & !PSH;
         // TCP: all but the sequence number, PSH and the checksum.
         ip && equal(0..l3)
@@ -254,6 +240,22 @@ impl Held {
     }
 }
 
+/// Whether two IP headers without options could be those of the first and of the nth after it of what was cut from one
+/// packet: they are equal but for lengths and identifications, and the checksum over them.
+#[inline]
+pub(super) fn network_follows(is_v4: bool, first: &[u8], other: &[u8], nth: u16) -> bool {
+    match is_v4 {
+        true => {
+            let ident = word(first, 4).wrapping_add(nth);
+            first[..2] == other[..2]
+                && first[6..10] == other[6..10]
+                && first[12..20] == other[12..20]
+                && (word(other, 4) == ident || ipv4::dont_fragment(first))
+        }
+        false => first[..4] == other[..4] && first[6..40] == other[6..40],
+    }
+}
+
 /// The length of a packet by its IP header.
 #[inline]
 fn said_len(kind: GsoKind, ip: &[u8]) -> usize {
@@ -265,7 +267,7 @@ fn said_len(kind: GsoKind, ip: &[u8]) -> usize {
 
 /// The two bytes from `at` on.
 #[inline]
-fn word(bytes: &[u8], at: usize) -> u16 {
+pub(super) fn word(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 

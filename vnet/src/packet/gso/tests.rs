@@ -297,3 +297,158 @@ fn joining_undoes_cutting_over_ipv6() {
     pieces[1].head_mut()[L2 + 3] = 8;
     assert_eq!(merged(pieces).len(), 2);
 }
+
+/// A datagram that leaves, with an Ethernet header of fours.
+#[derive(Clone, Debug)]
+struct Leaving {
+    v6: bool,
+    len: usize,
+    port: u8,
+    ident: u16,
+    dont_fragment: bool,
+    /// What keeps it apart from all others.
+    oddity: u8,
+}
+
+impl Leaving {
+    fn frame(&self, nth: usize) -> Packet {
+        let data: Vec<u8> = (0..self.len).map(|at| (at * 7 + nth) as u8).collect();
+        let mut packet = Packet::outgoing(Payload::from(data));
+        let udp_len = (UDP_LEN + self.len) as u16;
+        let udp = packet.prepend(UDP_LEN);
+        udp.copy_from_slice(&[1, 2, 3, self.port, 0, 0, 0, 0]);
+        udp[LEN].copy_from_slice(&udp_len.to_be_bytes());
+        let network = match self.v6 {
+            true => {
+                let ip = packet.prepend(ipv6::MIN_LEN);
+                ip.fill(0);
+                ip[0] = 0x60;
+                ip[4..6].copy_from_slice(&udp_len.to_be_bytes());
+                ip[6] = IpProto::UDP.0;
+                ip[7] = 64 - u8::from(self.oddity == 1);
+                [ip[8], ip[24]] = [0x20, 0x20];
+                ipv6::MIN_LEN
+            }
+            false => {
+                let header = Ipv4Header {
+                    src: Ipv4Addr::new(192, 0, 2, 1),
+                    dst: Ipv4Addr::new(192, 0, 2, 2),
+                    proto: IpProto::UDP,
+                    ttl: 64 - u8::from(self.oddity == 1),
+                    tos: 0,
+                    ident: self.ident,
+                    flags: match (self.dont_fragment, self.oddity) {
+                        (true, _) => Ipv4Flags::DONT_FRAGMENT,
+                        (false, 2) => Ipv4Flags::MORE_FRAGMENTS,
+                        (false, _) => Ipv4Flags::NONE,
+                    },
+                    fragment_offset: 0,
+                    total_len: 20 + udp_len,
+                    header_len: 20,
+                };
+                header.emit(packet.prepend(20));
+                20
+            }
+        };
+        packet.prepend(L2).fill(4);
+        let ether_type = if self.v6 { [0x86, 0xdd] } else { [8, 0] };
+        packet.head_mut()[12..L2].copy_from_slice(&ether_type);
+        packet.meta.csum = match self.oddity {
+            3 => Csum::Unknown,
+            _ => Csum::Partial {
+                start: network,
+                offset: UDP_CHECKSUM_OFFSET,
+            },
+        };
+        packet
+    }
+}
+
+/// What is on the wire of a frame. The identification of what may not be fragmented means nothing (RFC 6864, section 4.1).
+fn on_the_wire(mut frame: Packet) -> Vec<u8> {
+    checksum::finish(&mut frame, L2).expect("the offsets are right");
+    let mut bytes = frame.to_vec();
+    if bytes[12] == 8 && ipv4::dont_fragment(&bytes[L2..]) {
+        ipv4::set_len_and_ident(&mut bytes[L2..], frame.len() as u16 - L2 as u16, 0);
+    }
+    bytes
+}
+
+/// Frames, as many joined as can be.
+fn joined(frames: impl Iterator<Item = Packet>) -> Vec<Packet> {
+    let mut out: Vec<Packet> = Vec::new();
+    for frame in frames {
+        let left = match out.last_mut() {
+            Some(last) => last.join(frame).err(),
+            None => Some(frame),
+        };
+        out.extend(left);
+    }
+    out
+}
+
+fn leaving(v6: bool, len: usize, nth: u16) -> Leaving {
+    let ident = 0xfff0u16.wrapping_add(nth);
+    Leaving {
+        v6,
+        len,
+        port: 1,
+        ident,
+        dont_fragment: false,
+        oddity: 0,
+    }
+}
+
+#[test]
+fn datagrams_that_leave_one_after_another_are_joined() {
+    for v6 in [false, true] {
+        let sizes = |lens: &[usize]| -> Vec<(usize, Option<u16>)> {
+            let frames = lens.iter().enumerate();
+            let frames = frames.map(|(nth, len)| leaving(v6, *len, nth as u16).frame(nth));
+            let headers = L2 + if v6 { 40 } else { 20 } + UDP_LEN;
+            let of = |p: &Packet| (p.len() - headers, p.meta.gso.map(|gso| gso.segment_size));
+            joined(frames).iter().map(of).collect()
+        };
+        assert_eq!(sizes(&[100, 100, 40]), [(240, Some(100))]);
+        // The last may be shorter, and nothing comes behind it; none may be longer.
+        assert_eq!(sizes(&[100, 40, 40]), [(140, Some(100)), (40, None)]);
+        assert_eq!(sizes(&[100, 101]), [(100, None), (101, None)]);
+        // What is too short multiplies frames; what is empty adds nothing.
+        assert_eq!(sizes(&[7, 7]), [(7, None), (7, None)]);
+        assert_eq!(sizes(&[64, 0, 64]), [(64, None), (0, None), (64, None)]);
+        let many = sizes(&[64; 130]);
+        assert_eq!(many, [(128 * 64, Some(64)), (128, Some(64))]);
+        // No packet is longer than IP can say.
+        let long: Vec<_> = sizes(&[9000; 8]).iter().map(|(len, _)| *len).collect();
+        assert_eq!(long, [63_000, 9000]);
+    }
+}
+
+proptest! {
+    /// Whatever leaves, a device that cuts what was joined puts the same on the wire.
+    #[test]
+    fn joined_datagrams_are_cut_to_what_they_were(
+        steps in prop::collection::vec(
+            (0usize..4, 0u8..12, 0u8..8, any::<bool>(), 0u8..20), 1..60,
+        ),
+        v6 in any::<bool>(),
+        length in 8usize..3000,
+    ) {
+        let mut ident = 7u16;
+        let all: Vec<Leaving> = steps.iter().map(|&(shorter, port, jump, dont_fragment, oddity)| {
+            ident = ident.wrapping_add(if jump == 0 { 5 } else { 1 });
+            Leaving {
+                v6: v6 ^ (oddity == 19),
+                len: length - shorter / 3 * 5,
+                port: port / 11,
+                ident,
+                dont_fragment: dont_fragment && jump % 2 == 0,
+                oddity,
+            }
+        }).collect();
+        let frames = || all.iter().enumerate().map(|(nth, one)| one.frame(nth));
+        let whole: Vec<_> = frames().map(on_the_wire).collect();
+        let cut: Vec<_> = joined(frames()).into_iter().flat_map(cut).map(on_the_wire).collect();
+        prop_assert_eq!(cut, whole);
+    }
+}

@@ -29,18 +29,6 @@ fn carry(w: &mut World, a: ConnId, b: ConnId, segments: usize) {
     w.run_for(MS * 500);
 }
 
-/// Marks the `n`th data segment of A.
-fn mark(w: &mut World, n: usize) {
-    let mut seen = 0;
-    w.fate = Some(Box::new(move |_, host, s| {
-        seen += usize::from(host == A && !s.payload.is_empty());
-        match host == A && !s.payload.is_empty() && seen == n {
-            true => Fate::Marked,
-            false => Fate::Arrives,
-        }
-    }));
-}
-
 // RFC 9768 3.2.2.1: whatever follows the acknowledgement of the answer has the count, data or not.
 #[test]
 fn only_one_acknowledgement_says_how_the_answer_arrived() {
@@ -74,7 +62,7 @@ fn both_have_to_agree() {
             .chain(w.flags(B).into_iter().take(1))
             .collect();
         w.trace.clear();
-        mark(&mut w, 3);
+        w.befall(Fate::Marked, |nth| nth == 3);
         carry(&mut w, a, b, 10);
         let marks = w.hosts[B].tcp.stats().ecn_marks_in;
         assert_eq!(marks, u64::from(agreed), "{answers:?} {syns:?}");
@@ -90,7 +78,7 @@ fn a_mark_shrinks_the_window_once() {
     let cwnd = |w: &World| w.info(A, a).expect("there").cwnd;
     let before = cwnd(&w);
     w.trace.clear();
-    mark(&mut w, 5);
+    w.befall(Fate::Marked, |nth| nth == 5);
     carry(&mut w, a, b, 40);
     let stats = w.hosts[A].tcp.stats();
     assert_eq!((stats.ecn_reductions, stats.retransmits), (1, 0));
@@ -162,7 +150,7 @@ fn accurate_feedback_is_agreed_on_and_counts_from_five() {
     assert_eq!(w.flags(A)[..2], ["SEWe", "WA"]);
     assert_eq!(w.flags(B)[..1], ["SWA"]);
     w.trace.clear();
-    mark(&mut w, 5);
+    w.befall(Fate::Marked, |nth| nth == 5);
     carry(&mut w, a, b, 10);
     // Nothing of B's was marked, and one packet of A's.
     assert!(aces(&w, A, 99).iter().all(|ace| *ace == 5));
@@ -191,7 +179,7 @@ fn feedback_falls_back_to_what_both_know() {
         let case = format!("{asks:?} {answers:?}");
         assert_eq!(aces(&w, A, 1), [syn], "{case}");
         assert_eq!(aces(&w, B, 1), [answer], "{case}");
-        mark(&mut w, 3);
+        w.befall(Fate::Marked, |nth| nth == 3);
         carry(&mut w, a, b, 10);
         assert_eq!(w.hosts[B].tcp.stats().ecn_marks_in, marks, "{case}");
         assert_eq!(w.hosts[A].tcp.stats().ecn_reductions, marks, "{case}");
@@ -215,7 +203,7 @@ fn the_third_syn_does_not_ask_for_accurate_feedback() {
     assert_eq!(aces(&w, A, 4), [7, 7, 0, 0]);
     assert_eq!(aces(&w, B, 1), [0]);
     w.fate = None;
-    mark(&mut w, 3);
+    w.befall(Fate::Marked, |nth| nth == 3);
     carry(&mut w, a, b, 10);
     assert_eq!(w.hosts[B].tcp.stats().ecn_marks_in, 0);
 }
@@ -336,7 +324,7 @@ fn a_mark_leaves_more_of_the_window_than_a_loss() {
         let (a, b) = w.pair();
         let info = |w: &World| w.info(A, a).expect("there");
         for (n, left) in (1..).zip(left) {
-            mark(&mut w, 1);
+            w.befall(Fate::Marked, |nth| nth == 1);
             // All that the window holds: its first segment is marked.
             let before = info(&w).cwnd;
             w.write(A, a, &pattern(before as usize, 1)).expect("space");

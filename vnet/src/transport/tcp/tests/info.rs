@@ -24,14 +24,7 @@ fn seen(w: &World, host: usize) -> Seen {
 #[test]
 fn segments_and_bytes_are_counted_as_they_were_on_the_wire() {
     let mut w = World::new(1, Net::default());
-    let mut n = 0;
-    w.fate = Some(Box::new(move |_, host, s| {
-        n += u32::from(host == A && !s.payload.is_empty());
-        match host == A && !s.payload.is_empty() && (n == 5 || n == 6) {
-            true => Fate::Lost,
-            false => Fate::Arrives,
-        }
-    }));
+    w.befall(Fate::Lost, |nth| nth == 5 || nth == 6);
     let (a, b) = w.pair();
     let fresh = w.info(A, a).expect("there");
     assert_eq!((fresh.segments_out, fresh.segments_in), (2, 1));
@@ -74,14 +67,7 @@ fn segments_and_bytes_are_counted_as_they_were_on_the_wire() {
 fn what_is_reported_selectively_is_delivered_and_not_acknowledged() {
     let mut w = World::new(1, Net::default());
     let (a, b) = w.pair();
-    let mut n = 0;
-    w.fate = Some(Box::new(move |_, host, s| {
-        n += u32::from(host == A && !s.payload.is_empty());
-        match host == A && n == 1 {
-            true => Fate::Lost,
-            false => Fate::Arrives,
-        }
-    }));
+    w.befall(Fate::Lost, |nth| nth == 1);
     w.write(A, a, &pattern(3 * FULL, 1)).expect("space");
     w.run_for(MS * 11);
     let i = w.info(A, a).expect("there");
@@ -105,14 +91,7 @@ fn a_fin_and_a_syn_are_no_bytes() {
 fn overtaken_segments_are_counted() {
     let mut w = World::new(1, Net::default());
     let (a, b) = w.pair();
-    let mut n = 0;
-    w.fate = Some(Box::new(move |_, host, s| {
-        n += u32::from(host == A && !s.payload.is_empty());
-        match host == A && n == 1 {
-            true => Fate::Late(MS * 2),
-            false => Fate::Arrives,
-        }
-    }));
+    w.befall(Fate::Late(MS * 2), |nth| nth == 1);
     w.carry(a, b, 5 * FULL);
     w.run_for(MS * 500);
     let i = w.info(A, a).expect("there");

@@ -147,6 +147,21 @@ impl World {
         }
     }
 
+    /// Decides what becomes of those data segments of A that `which` picks by their number, which counts from 1.
+    pub(crate) fn befall(&mut self, fate: Fate, which: impl Fn(usize) -> bool + 'static) {
+        let mut sent = 0;
+        self.fate = Some(Box::new(move |_, host, s| {
+            if host != A || s.payload.is_empty() {
+                return Fate::Arrives;
+            }
+            sent += 1;
+            match which(sent) {
+                true => fate,
+                false => Fate::Arrives,
+            }
+        }));
+    }
+
     pub(crate) fn addr(&self, host: usize, port: u16) -> SocketAddr {
         SocketAddr::new(self.hosts[host].addr, port)
     }

@@ -279,15 +279,8 @@ fn a_spread_window_is_filled_though_deadlines_are_met_late() {
     };
     let mut w = World::new(1, net);
     let (a, b) = w.pair();
-    let mut n = 0;
-    w.fate = Some(Box::new(move |_, host, s| {
-        n += usize::from(host == A && !s.payload.is_empty());
-        // Slow start ends.
-        match host == A && n == 600 {
-            true => Fate::Lost,
-            false => Fate::Arrives,
-        }
-    }));
+    // Slow start ends.
+    w.befall(Fate::Lost, |nth| nth == 600);
     let data = pattern(1 << 20, 1);
     let (begin, mut shares) = (w.now, Vec::new());
     while w.now.since(begin) < Duration::from_secs(3) {
@@ -315,14 +308,7 @@ fn a_loss_shrinks_the_window_as_much_when_acknowledgements_come_in_bursts() {
         };
         let mut w = World::new(1, net);
         let (a, b) = w.pair();
-        let mut n = 0;
-        w.fate = Some(Box::new(move |_, host, s| {
-            n += usize::from(host == A && !s.payload.is_empty());
-            match host == A && !s.payload.is_empty() && n % 333 == 0 {
-                true => Fate::Lost,
-                false => Fate::Arrives,
-            }
-        }));
+        w.befall(Fate::Lost, |nth| nth % 333 == 0);
         let data = pattern(1 << 20, 1);
         let begin = w.now;
         let (mut before, mut reductions) = (w.info(A, a).expect("there"), 0);

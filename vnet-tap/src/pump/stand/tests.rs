@@ -79,13 +79,29 @@ fn pair() -> (Station, Station) {
 }
 
 impl Station {
-    /// Sends frames to `near`, to a port where nobody is, until the thread `waits` carries them, which goes on waiting.
+    /// Has a thread wait for something else than a greeting.
+    fn waits(socket: UdpSocket) -> thread::JoinHandle<io::Result<usize>> {
+        thread::spawn(move || {
+            let mut buf = [0; 9];
+            loop {
+                let n = socket.recv(&mut buf)?;
+                if buf[..n] != *b"hello" {
+                    return Ok(n);
+                }
+            }
+        })
+    }
+
+    /// Greets `near` until the thread `waits` carries the greetings. As long as nobody has had to wait, the pump sleeps at
+    /// the line, from where it has to be woken once.
     fn lend<T>(&self, readers: &Mutex<Vec<ThreadId>>, waits: &thread::JoinHandle<T>) {
         let give_up = Instant::now() + PATIENCE;
-        while !readers.lock().contains(&waits.thread().id()) && !waits.is_finished() {
+        let pause = Some(Duration::from_millis(1));
+        self.socket.set_read_timeout(pause).unwrap();
+        while !readers.lock().contains(&waits.thread().id()) {
             assert!(Instant::now() < give_up, "it never carries");
-            self.socket.send_to(b"hello", "192.0.2.1:9").unwrap();
-            thread::yield_now();
+            self.socket.send_to(b"hello", "192.0.2.1:7").unwrap();
+            let _ = self.socket.recv(&mut [0; 9]);
         }
         assert!(!waits.is_finished(), "it has not waited");
     }
@@ -146,13 +162,13 @@ fn one_who_waits_carries_until_it_is_woken_and_the_pump_goes_on() {
     assert!(readers.lock().iter().all(|it| *it != me && *it != who));
     // One who waits does not keep the pump from ending, nor does its end wake it.
     socket.set_nonblocking(false).unwrap();
-    let waits = thread::spawn(move || socket.recv(&mut [0; 9]).unwrap());
+    let waits = Station::waits(socket);
     far.lend(&readers, &waits);
     let end = pump.detach().end;
     assert!(matches!(end, Some(PumpEnd::Detached)), "{end:?}");
     assert!(!waits.is_finished());
     beside.send_to(b"end", at).unwrap();
-    assert_eq!(waits.join().unwrap(), 3);
+    assert_eq!(waits.join().unwrap().unwrap(), 3);
     far.pump.detach();
     drop(far.vnet);
 }
@@ -190,7 +206,7 @@ fn a_vnet_that_is_destroyed_ends_the_wait_of_one_who_carries() {
         vnet,
         ..
     } = near;
-    let waits = thread::spawn(move || socket.recv(&mut [0; 9]));
+    let waits = Station::waits(socket);
     far.lend(&readers, &waits);
     let report = vnet.destroy();
     assert!(report.leaked.is_zero(), "{report}");
@@ -212,7 +228,7 @@ fn a_panic_at_the_hands_of_one_who_waits_is_the_pumps() {
         vnet,
     } = near;
     let at = socket.local_addr().unwrap();
-    let waits = thread::spawn(move || socket.recv(&mut [0; 9]).unwrap());
+    let waits = Station::waits(socket);
     far.lend(&readers, &waits);
     breaks.store(true, Ordering::SeqCst);
     far.socket.send_to(b"hello", "192.0.2.1:9").unwrap();
@@ -226,5 +242,5 @@ fn a_panic_at_the_hands_of_one_who_waits_is_the_pumps() {
     assert!(!waits.is_finished());
     let beside = UdpSocket::bind_in(&vnet, "192.0.2.1:0").unwrap();
     beside.send_to(b"end", at).unwrap();
-    assert_eq!(waits.join().unwrap(), 3);
+    assert_eq!(waits.join().unwrap().unwrap(), 3);
 }

@@ -356,7 +356,7 @@ impl Leaving {
         packet.meta.csum = match self.oddity {
             3 => Csum::Unknown,
             _ => Csum::Partial {
-                start: network,
+                start: network as u16,
                 offset: UDP_CHECKSUM_OFFSET,
             },
         };

@@ -172,8 +172,8 @@ fn datagrams_sent_at_once_arrive_one_by_one_by_a_card() {
 /// What a vnet sends at once crosses an offloading TAP in fewer frames, and the kernel cuts them.
 #[test]
 fn datagrams_of_a_vnet_leave_together_and_arrive_one_by_one() {
-    let vnet = System::threads().create("sender").unwrap();
     for offload in [Offload::Full, Offload::Checksum, Offload::None] {
+        let vnet = System::threads().create("sender").unwrap();
         let Some(host) = host(&vnet, "tap0", "198.18.8.2", offload) else {
             return;
         };

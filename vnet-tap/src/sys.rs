@@ -269,14 +269,14 @@ pub(crate) enum Interest {
     ReadWrite,
 }
 
-/// Sleeps until the bell rings, the line is ready, or `timeout` has passed. A line that has failed is
-/// ready: reading it says why.
+/// Sleeps until the bell rings, the line is ready, or `timeout` has passed: then, or after a signal, it returns false. A
+/// line that has failed is ready: reading it says why.
 pub(crate) fn wait(
     line: BorrowedFd<'_>,
     bell: &Bell,
     interest: Interest,
     timeout: Option<Duration>,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     // A time that has no `Timespec` is 292 billion years away.
     let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
     let flags = match interest {
@@ -287,14 +287,15 @@ pub(crate) fn wait(
         PollFd::new(&line, flags),
         PollFd::new(&bell.fd, PollFlags::IN),
     ];
-    match poll(&mut fds, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => {}
+    let ready = match poll(&mut fds, timeout.as_ref()) {
+        Ok(ready) => ready,
+        Err(Errno::INTR) => 0,
         Err(e) => return Err(e.into()),
-    }
+    };
     if fds[1].revents().contains(PollFlags::IN) {
         bell.silence();
     }
-    Ok(())
+    Ok(ready > 0)
 }
 
 /// Moves the calling thread into a new, empty network namespace.

@@ -181,8 +181,8 @@ pub mod capture {
 #[doc(hidden)]
 pub mod beside {
     pub use crate::instance::beside::{
-        Attendance, Beside, Carried, Clock, HeardNames, Line, as_task, heard_names, is_polling,
-        random_stream,
+        Attendance, Beside, Carried, Clock, HeardNames, Line, Spins, as_task, heard_names,
+        is_polling, random_stream,
     };
 }
 

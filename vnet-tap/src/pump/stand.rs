@@ -12,14 +12,14 @@
 //! ```
 
 use std::any::Any;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use std::{hint, io};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use vnet::beside::{Attendance, Carried, Line};
@@ -29,6 +29,9 @@ use super::worker::{Next, Worker};
 use crate::line::Inward;
 use crate::sys::{Interest, wait};
 
+/// How often one who waits looks whether the pump's thread has left the pump, which takes it some microseconds.
+const LOOKS: u32 = 256;
+
 /// The place.
 pub(super) struct Stand {
     shared: Arc<Shared>,
@@ -37,6 +40,10 @@ pub(super) struct Stand {
     alarm: OwnedFd,
     /// Holds the line and the bell.
     ready: OwnedFd,
+    /// The pump's thread is about to sleep, and looks for more until then.
+    looks: AtomicBool,
+    /// Somebody would rather do so: it sleeps at once.
+    is_asked_for: AtomicBool,
     /// Somebody has had to wait: without, the thread sleeps at the line itself, which takes fewer calls.
     is_wanted: AtomicBool,
 }
@@ -61,8 +68,35 @@ impl Stand {
             place: Mutex::default(),
             alarm,
             ready,
+            looks: AtomicBool::new(false),
+            is_asked_for: AtomicBool::new(false),
             is_wanted: AtomicBool::new(false),
         }))
+    }
+
+    /// For as long as the pump's thread looks for more.
+    pub(super) fn while_it_looks(&self) -> Looking<'_> {
+        self.is_asked_for.store(false, Ordering::SeqCst);
+        self.looks.store(true, Ordering::SeqCst);
+        Looking(self)
+    }
+
+    /// What is left here. If the pump's thread is about to sleep, it is asked to leave the pump.
+    fn place(&self) -> Option<MutexGuard<'_, Place>> {
+        let place = self.place.try_lock()?;
+        if place.worker.is_some() || !self.looks.load(Ordering::SeqCst) {
+            return Some(place);
+        }
+        drop(place);
+        self.is_asked_for.store(true, Ordering::SeqCst);
+        for _ in 0..LOOKS {
+            hint::spin_loop();
+            let place = self.place.try_lock();
+            if let Some(place) = place.filter(|place| place.worker.is_some()) {
+                return Some(place);
+            }
+        }
+        None
     }
 
     pub(super) fn is_wanted(&self) -> bool {
@@ -122,10 +156,26 @@ impl Stand {
     }
 }
 
+/// The pump's thread looks for more.
+pub(super) struct Looking<'a>(&'a Stand);
+
+impl Looking<'_> {
+    /// Somebody else wants to.
+    pub(super) fn is_asked_for(&self) -> bool {
+        self.0.is_asked_for.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        self.0.looks.store(false, Ordering::SeqCst);
+    }
+}
+
 impl Line for Stand {
     fn attend(self: Arc<Self>) -> Option<Box<dyn Attendance>> {
         self.is_wanted.store(true, Ordering::Relaxed);
-        let mut place = self.place.try_lock()?;
+        let mut place = self.place()?;
         // The owner's wishes are for its own thread.
         if self.shared.asked.load(Ordering::SeqCst) != GO_ON
             || place.worker.is_none()

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use vnet::beside::{Clock, Spins};
 use vnet::time::Instant;
 use vnet::{Port, System};
 
@@ -15,7 +16,7 @@ use super::lanes::Lane;
 use super::shared::{
     ASLEEP, BATCH, BUSY, FOLLOW, FULL, HAND_OVER, PATIENCE, PAUSE, Progress, STOP, Shared, Way,
 };
-use super::stand::Stand;
+use super::stand::{Looking, Stand};
 use crate::line::{Frame, HEADER_LEN, Inward};
 use crate::report::PumpEnd;
 use crate::sys::{Interest, wait};
@@ -60,6 +61,9 @@ pub(super) struct Worker {
     pub(super) busy_poll: Duration,
     /// Since when it has found nothing, where it looks on.
     pub(super) idle_since: Option<Instant>,
+    /// How long it looks before it sleeps in any case, and what came of that.
+    pub(super) spin: Duration,
+    pub(super) spins: Spins,
     /// How it has ended at the hands of another thread.
     pub(super) ended: Option<PumpEnd>,
     /// Where others may take it, while its thread sleeps.
@@ -102,6 +106,10 @@ impl Worker {
         retry_after: Option<Duration>,
         busy_poll: Duration,
     ) -> Worker {
+        let spin = match busy_poll.is_zero() && inward.look_again().is_none() {
+            true => Clock::of(&system).spin_at_a_line(),
+            false => Duration::ZERO,
+        };
         Worker {
             name: name.to_owned(),
             shared,
@@ -115,6 +123,8 @@ impl Worker {
             debt: 0,
             busy_poll,
             idle_since: None,
+            spin,
+            spins: Spins::new(),
             ended: None,
             stand: None,
         }
@@ -138,16 +148,21 @@ impl Worker {
                 Next::Pause if pauses < PATIENCE => thread::yield_now(),
                 Next::Pause => self.shared.bell.wait(PAUSE),
                 Next::Sleep(interest, timeout) => {
-                    let woken = match self.stand.take_if(|stand| {
-                        stand.is_wanted() && interest == Interest::Read && timeout.is_none()
-                    }) {
+                    let is_quiet = interest == Interest::Read && timeout.is_none();
+                    if is_quiet && self.finds_more() {
+                        self.shared.state.store(BUSY, Ordering::SeqCst);
+                        continue;
+                    }
+                    let woken = match self.stand.take_if(|stand| stand.is_wanted() && is_quiet) {
                         Some(stand) => {
                             let (worker, woken) = stand.sleep(self);
                             self = worker;
                             self.stand = Some(stand);
                             woken
                         }
-                        None => wait(self.inward.fd(), &self.shared.bell, interest, timeout),
+                        None => {
+                            wait(self.inward.fd(), &self.shared.bell, interest, timeout).map(drop)
+                        }
                     };
                     self.wake_up();
                     if let Err(error) = woken {
@@ -155,6 +170,30 @@ impl Worker {
                     }
                 }
                 Next::End(end) => return Left::Ended(end),
+            }
+        }
+    }
+
+    /// Looks for more for a while before it sleeps, unless somebody who waits wants to do so. In the meantime it counts as
+    /// asleep: senders write themselves.
+    fn finds_more(&self) -> bool {
+        let Some(end) = self.spins.until(self.system.now(), self.spin) else {
+            return false;
+        };
+        let asked = self.stand.as_ref().map(|stand| stand.while_it_looks());
+        loop {
+            let now = Some(Duration::ZERO);
+            let ready = wait(self.inward.fd(), &self.shared.bell, Interest::Read, now);
+            if ready.unwrap_or(false) {
+                self.spins.note(self.system.now() >= end);
+                return true;
+            }
+            if asked.as_ref().is_some_and(Looking::is_asked_for) {
+                return false;
+            }
+            if self.system.now() >= end {
+                self.spins.note(true);
+                return false;
             }
         }
     }

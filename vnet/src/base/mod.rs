@@ -15,6 +15,7 @@
 //! | [`id`] | generational identifiers |
 //! | [`slab`] | values under such identifiers |
 //! | [`sorted`] | a sorted map that costs little memory while it is small |
+//! | [`spin`] | whether it pays to spin before a sleep |
 //! | [`switch`] | what is on or off |
 //! | [`walked`] | how many entries of a table were visited, in tests |
 
@@ -28,6 +29,7 @@ pub(crate) mod map;
 pub(crate) mod rng;
 pub(crate) mod slab;
 pub(crate) mod sorted;
+pub(crate) mod spin;
 pub(crate) mod stats;
 pub(crate) mod switch;
 pub(crate) mod time;

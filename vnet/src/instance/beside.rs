@@ -15,11 +15,13 @@ use super::system::System;
 use super::task::PollMark;
 use super::vnet::Vnet;
 use crate::base::rng::Rng;
+use crate::base::time::Duration;
 use crate::packet::header::zone;
 
 pub use super::attendance::{Attendance, Carried, Line};
 pub use super::driver::Beside;
 pub use super::task::is_polling;
+pub use crate::base::spin::Spins;
 
 /// The time in which a system lives. It says which one that is, and reaches nothing of it.
 #[derive(Clone)]
@@ -43,6 +45,11 @@ impl Clock {
     /// True when time is simulated.
     pub fn is_simulated(&self) -> bool {
         self.0.is_simulated()
+    }
+
+    /// How long a thread that carries frames from outside looks for more before it sleeps.
+    pub fn spin_at_a_line(&self) -> Duration {
+        self.0.spin_at_a_line()
     }
 
     /// True when `waker` is that of a call of this thread that waits in this time, such as

@@ -158,6 +158,11 @@ pub(crate) trait Driver: Schedule {
     /// that a vnet does may depend on it.
     fn wall(&self) -> Instant;
 
+    /// How long a thread that carries frames from outside looks for more before it sleeps.
+    fn spin_at_a_line(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// The processor time of the calling thread; only from a driver in real time, and where the operating system tells.
     fn processor_time(&self) -> Option<Duration> {
         None

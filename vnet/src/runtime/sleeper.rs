@@ -3,7 +3,7 @@
 //! Spinning saves the tens of microseconds that a sleeping thread takes to resume, if the event
 //! comes soon. It must not take the processor from the thread that causes the event: between looks
 //! the thread yields its processor, and a thread that has spun in vain several times in a row goes
-//! to sleep at once, and spins again only now and then.
+//! to sleep at once, and spins again only now and then ([`Spins`]).
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -14,24 +14,20 @@ use crossbeam::sync::{Parker, Unparker};
 
 use super::clock::WallClock;
 use crate::base::lock::{Mutex, Rank};
+use crate::base::spin::Spins;
 use crate::base::time::{Duration, Instant};
 use crate::instance::attendance::{Attendance, Carried, Line};
 use crate::instance::driver::Waited;
 
 /// The number of looks between two yields.
 const LOOKS: u32 = 64;
-/// The number of waits in vain after which a thread sleeps at once.
-const PATIENCE: u32 = 4;
-/// One wait out of this many spins nevertheless.
-const RETRY: u32 = 64;
 
 /// A thread that waits.
 pub(super) struct Sleeper {
     parker: Parker,
     bell: Arc<Bell>,
     waker: Waker,
-    /// The number of consecutive waits in which spinning was in vain.
-    vain: Cell<u32>,
+    spins: Spins,
     /// Waits so far: carrying calls programs, which may wait as well.
     waits: Cell<u64>,
 }
@@ -90,7 +86,7 @@ impl Sleeper {
             parker,
             waker: Waker::from(Arc::clone(&bell)),
             bell,
-            vain: Cell::new(0),
+            spins: Spins::new(),
             waits: Cell::new(0),
         }
     }
@@ -153,7 +149,7 @@ impl Sleeper {
         let number = self.count();
         *self.bell.line.lock() = Some(line);
         let _leaves = Leaves(&self.bell);
-        let mut spins = self.spins_until(clock, spin);
+        let mut spins = self.spins.until(clock.now(), spin);
         // When it is lent, nothing is known to be there, and a line that is ready ends the sleep at once.
         let mut carried = Carried::All;
         loop {
@@ -170,7 +166,7 @@ impl Sleeper {
                 }
                 Carried::All => {
                     if spins.take().is_some() {
-                        self.note(Spun::InVain);
+                        self.spins.note(true);
                     }
                     self.bell.is_at_line.store(true, Ordering::SeqCst);
                     if !self.bell.woken.load(Ordering::SeqCst) {
@@ -184,35 +180,15 @@ impl Sleeper {
             // A wait within that may have taken the call that was for this one.
             if self.bell.take() || self.waits.get() != number {
                 if let Some(end) = spins {
-                    self.note(Spun::until(clock.now() >= end));
+                    self.spins.note(clock.now() >= end);
                 }
                 return Some(Waited::Woken);
             }
         }
     }
 
-    /// How long this wait spins, if it does: not when it has been in vain time and again.
-    fn spins_until(&self, clock: &WallClock, spin: Duration) -> Option<Instant> {
-        let vain = self.vain.get();
-        if spin.is_zero() {
-            return None;
-        }
-        if vain >= PATIENCE && !vain.is_multiple_of(RETRY) {
-            self.note(Spun::InVain);
-            return None;
-        }
-        Some(clock.now() + spin)
-    }
-
-    fn note(&self, spun: Spun) {
-        self.vain.set(match spun {
-            Spun::InVain => self.vain.get().wrapping_add(1),
-            Spun::InTime => 0,
-        });
-    }
-
     fn look(&self, clock: &WallClock, spin: Duration) -> bool {
-        let Some(end) = self.spins_until(clock, spin) else {
+        let Some(end) = self.spins.until(clock.now(), spin) else {
             return self.bell.take();
         };
         let mut has_yielded = false;
@@ -220,32 +196,17 @@ impl Sleeper {
             for _ in 0..LOOKS {
                 if self.bell.take() {
                     // Somebody else may have had the processor for much longer: whoever sleeps gets it sooner.
-                    self.note(Spun::until(has_yielded && clock.now() >= end));
+                    self.spins.note(has_yielded && clock.now() >= end);
                     return true;
                 }
                 std::hint::spin_loop();
             }
             if clock.now() >= end {
-                self.note(Spun::InVain);
+                self.spins.note(true);
                 return false;
             }
             std::thread::yield_now();
             has_yielded = true;
-        }
-    }
-}
-
-/// What came of spinning.
-enum Spun {
-    InTime,
-    InVain,
-}
-
-impl Spun {
-    fn until(is_late: bool) -> Spun {
-        match is_late {
-            true => Spun::InVain,
-            false => Spun::InTime,
         }
     }
 }
@@ -264,6 +225,7 @@ impl Drop for Leaves<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::spin::PATIENCE;
 
     #[test]
     fn a_call_of_the_waker_before_the_wait_is_not_lost() {

@@ -61,6 +61,9 @@ const RUN_BUDGET: usize = 16;
 const DISPATCH_TIME: Duration = Duration::from_millis(1);
 /// The time after which a thread shares what waits for it with the workers: it takes about as long to wake one.
 const SHARE_TIME: Duration = Duration::from_micros(20);
+/// So much longer than for a waker a thread spins at a line: somebody outside has to wake up before there is something to
+/// come.
+const AT_A_LINE: u32 = 4;
 /// Calls in a row that left something to workers in vain, after which a thread does all itself; but for one in
 /// [`RETRY`].
 const PATIENCE: u32 = 4;
@@ -77,7 +80,8 @@ pub struct ThreadsConfig {
     pub task_threads: usize,
     /// How long a call that must wait spins before it sleeps. A sleeping thread takes tens of microseconds to resume; a
     /// spinning one keeps a processor busy. Whoever waits for a socket in a vnet that has a TAP or the like looks at
-    /// that for as long, and carries its frames meanwhile; or sleeps beside who does.
+    /// that for four times as long, and carries its frames meanwhile; or sleeps beside who does. So does the thread that
+    /// carries them otherwise.
     pub spin: Duration,
     /// How long before a timer is due the worker that keeps the timers wakes up, to poll the clock
     /// until it is. A sleeping thread is late by the time that the operating system takes to resume
@@ -694,15 +698,20 @@ impl Driver for Threads {
             return Waited::InTask;
         }
         note_wait();
-        let Shared { clock, config, .. } = &*self.shared;
+        let clock = &self.shared.clock;
+        let spin = self.spin_at_a_line();
         SLEEPER.with(|sleeper| {
             let lent = sleeper.may_attend().then(|| vnet.lines.attend()).flatten();
             let attended = lent.and_then(|(line, attendance)| {
-                sleeper.wait_at(line, attendance, clock, config.spin, until)
+                sleeper.wait_at(line, attendance, clock, spin, until)
             });
             // Whoever carries now is done soon. One who spins would be served by it, and find it at work again the next time.
             attended.unwrap_or_else(|| sleeper.wait(clock, Duration::ZERO, until))
         })
+    }
+
+    fn spin_at_a_line(&self) -> Duration {
+        AT_A_LINE * self.shared.config.spin
     }
 
     fn spawn(&self, name: String, f: Box<dyn FnOnce() + Send>) -> io::Result<()> {

@@ -173,6 +173,14 @@ fn one_who_waits_carries_until_it_is_woken_and_the_pump_goes_on() {
     drop(far.vnet);
 }
 
+fn await_the_end(pump: &Pump) {
+    let give_up = Instant::now() + PATIENCE;
+    while pump.is_running() {
+        assert!(Instant::now() < give_up, "it goes on");
+        thread::yield_now();
+    }
+}
+
 /// However much there is to carry, and none of it for the one who carries.
 #[test]
 fn a_wait_that_carries_ends_in_time() {
@@ -212,6 +220,7 @@ fn a_vnet_that_is_destroyed_ends_the_wait_of_one_who_carries() {
     assert!(report.leaked.is_zero(), "{report}");
     let gone = waits.join().unwrap().unwrap_err();
     assert!(vnet::SocketError::is_gone(&gone), "{gone:?}");
+    await_the_end(&pump);
     let end = pump.detach().end;
     assert!(matches!(end, Some(PumpEnd::PortGone)), "{end:?}");
 }
@@ -232,11 +241,7 @@ fn a_panic_at_the_hands_of_one_who_waits_is_the_pumps() {
     far.lend(&readers, &waits);
     breaks.store(true, Ordering::SeqCst);
     far.socket.send_to(b"hello", "192.0.2.1:9").unwrap();
-    let give_up = Instant::now() + PATIENCE;
-    while pump.is_running() {
-        assert!(Instant::now() < give_up, "it goes on");
-        thread::yield_now();
-    }
+    await_the_end(&pump);
     let payload = catch_unwind(AssertUnwindSafe(|| pump.detach())).unwrap_err();
     assert_eq!(payload.downcast_ref(), Some(&"the line breaks"));
     assert!(!waits.is_finished());

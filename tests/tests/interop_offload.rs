@@ -13,7 +13,7 @@ use std::time::Duration;
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use vnet::net::Message;
 use vnet::{Forwarding, Offload, OwnedVnet, System};
-use vnet_tap::{NetNs, Nic, Tap, TapConfig};
+use vnet_tap::{Layer, NetNs, Nic, Tap, TapConfig};
 use vnet_tests::skip::without_tap;
 use vnet_tests::stream::{Sink, Source, uninterrupted};
 
@@ -31,14 +31,23 @@ struct Host {
 
 /// `None`, with the reason printed, where there are no TAPs.
 fn host(vnet: &OwnedVnet, ifname: &'static str, address: &str, offload: Offload) -> Option<Host> {
-    let kernel = NetNs::new().map_err(|e| without_tap(&e)).ok()?;
-    let probed = kernel.run(vnet_tap::probe);
-    probed.map_err(|e| without_tap(&e)).ok()?;
-    let inside = (**vnet).clone();
     let config = TapConfig {
         offload,
         ..TapConfig::default()
     };
+    host_by(vnet, ifname, address, config)
+}
+
+fn host_by(
+    vnet: &OwnedVnet,
+    ifname: &'static str,
+    address: &str,
+    config: TapConfig,
+) -> Option<Host> {
+    let kernel = NetNs::new().map_err(|e| without_tap(&e)).ok()?;
+    let probed = kernel.run(vnet_tap::probe);
+    probed.map_err(|e| without_tap(&e)).ok()?;
+    let inside = (**vnet).clone();
     let tap = kernel
         .run(move || Tap::attach(&inside, ifname, config))
         .unwrap();
@@ -172,9 +181,19 @@ fn datagrams_sent_at_once_arrive_one_by_one_by_a_card() {
 /// What a vnet sends at once crosses an offloading TAP in fewer frames, and the kernel cuts them.
 #[test]
 fn datagrams_of_a_vnet_leave_together_and_arrive_one_by_one() {
-    for offload in [Offload::Full, Offload::Checksum, Offload::None] {
+    for (offload, layer) in [
+        (Offload::Full, Layer::Link),
+        (Offload::Checksum, Layer::Link),
+        (Offload::None, Layer::Link),
+        (Offload::Full, Layer::Network),
+    ] {
         let vnet = System::threads().create("sender").unwrap();
-        let Some(host) = host(&vnet, "tap0", "198.18.8.2", offload) else {
+        let config = TapConfig {
+            offload,
+            layer,
+            ..TapConfig::default()
+        };
+        let Some(host) = host_by(&vnet, "tap0", "198.18.8.2", config) else {
             return;
         };
         let name = host.tap.host_name();
@@ -199,7 +218,7 @@ fn datagrams_of_a_vnet_leave_together_and_arrive_one_by_one() {
             let receive = |expected: &[u8]| {
                 let mut buf = vec![0; 65_535];
                 let (got, _) = uninterrupted(|| far.recv_from(&mut buf)).unwrap();
-                assert_eq!(buf[..got], *expected, "{offload:?}, {there}");
+                assert_eq!(buf[..got], *expected, "{offload:?}, {layer:?}, {there}");
             };
             // Afterwards the neighbour is known.
             let to = far.local_addr().unwrap();
@@ -229,8 +248,8 @@ fn datagrams_of_a_vnet_leave_together_and_arrive_one_by_one() {
             }
             let frames = host.tap.report().frames_out - before;
             match offload {
-                Offload::Full => assert!(frames < all.len() as u64, "{frames}, {there}"),
-                _ => assert!(frames > all.len() as u64, "{frames}, {there}"),
+                Offload::Full => assert!(frames < all.len() as u64, "{frames}, {layer:?}, {there}"),
+                _ => assert!(frames > all.len() as u64, "{frames}, {layer:?}, {there}"),
             }
         }
         host.leave();

@@ -181,7 +181,7 @@ pub mod capture {
 #[doc(hidden)]
 pub mod beside {
     pub use crate::instance::beside::{
-        Attendance, Beside, Carried, Clock, HeardNames, Line, Spins, as_task, heard_names,
+        Attendance, Beside, Carried, Clock, HeardNames, Line, Trials, as_task, heard_names,
         is_polling, random_stream,
     };
 }

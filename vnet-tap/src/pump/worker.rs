@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use vnet::beside::{Clock, Spins};
+use vnet::beside::{Clock, Trials};
 use vnet::time::Instant;
 use vnet::{Port, System};
 
@@ -63,7 +63,7 @@ pub(super) struct Worker {
     pub(super) idle_since: Option<Instant>,
     /// How long it looks before it sleeps in any case, and what came of that.
     pub(super) spin: Duration,
-    pub(super) spins: Spins,
+    pub(super) trials: Trials,
     /// How it has ended at the hands of another thread.
     pub(super) ended: Option<PumpEnd>,
     /// Where others may take it, while its thread sleeps.
@@ -124,7 +124,7 @@ impl Worker {
             busy_poll,
             idle_since: None,
             spin,
-            spins: Spins::new(),
+            trials: Trials::new(),
             ended: None,
             stand: None,
         }
@@ -177,7 +177,7 @@ impl Worker {
     /// Looks for more for a while before it sleeps, unless somebody who waits wants to do so. In the meantime it counts as
     /// asleep: senders write themselves.
     fn finds_more(&self) -> bool {
-        let Some(end) = self.spins.until(self.system.now(), self.spin) else {
+        let Some(end) = self.trials.spins_until(self.system.now(), self.spin) else {
             return false;
         };
         let asked = self.stand.as_ref().map(|stand| stand.while_it_looks());
@@ -185,14 +185,14 @@ impl Worker {
             let now = Some(Duration::ZERO);
             let ready = wait(self.inward.fd(), &self.shared.bell, Interest::Read, now);
             if ready.unwrap_or(false) {
-                self.spins.note(self.system.now() >= end);
+                self.trials.note(self.system.now() >= end);
                 return true;
             }
             if asked.as_ref().is_some_and(Looking::is_asked_for) {
                 return false;
             }
             if self.system.now() >= end {
-                self.spins.note(true);
+                self.trials.note(true);
                 return false;
             }
         }

@@ -15,8 +15,8 @@
 //! | [`id`] | generational identifiers |
 //! | [`slab`] | values under such identifiers |
 //! | [`sorted`] | a sorted map that costs little memory while it is small |
-//! | [`spin`] | whether it pays to spin before a sleep |
 //! | [`switch`] | what is on or off |
+//! | [`trials`] | whether something is worth trying that was in vain lately |
 //! | [`walked`] | how many entries of a table were visited, in tests |
 
 pub(crate) mod callback;
@@ -29,8 +29,8 @@ pub(crate) mod map;
 pub(crate) mod rng;
 pub(crate) mod slab;
 pub(crate) mod sorted;
-pub(crate) mod spin;
 pub(crate) mod stats;
 pub(crate) mod switch;
 pub(crate) mod time;
+pub(crate) mod trials;
 pub(crate) mod walked;

@@ -21,7 +21,7 @@ use crate::packet::header::zone;
 pub use super::attendance::{Attendance, Carried, Line};
 pub use super::driver::Beside;
 pub use super::task::is_polling;
-pub use crate::base::spin::Spins;
+pub use crate::base::trials::Trials;
 
 /// The time in which a system lives. It says which one that is, and reaches nothing of it.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 //! Spinning saves the tens of microseconds that a sleeping thread takes to resume, if the event
 //! comes soon. It must not take the processor from the thread that causes the event: between looks
 //! the thread yields its processor, and a thread that has spun in vain several times in a row goes
-//! to sleep at once, and spins again only now and then ([`Spins`]).
+//! to sleep at once, and spins again only now and then ([`Trials`]).
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crossbeam::sync::{Parker, Unparker};
 
 use super::clock::WallClock;
 use crate::base::lock::{Mutex, Rank};
-use crate::base::spin::Spins;
 use crate::base::time::{Duration, Instant};
+use crate::base::trials::Trials;
 use crate::instance::attendance::{Attendance, Carried, Line};
 use crate::instance::driver::Waited;
 
@@ -27,7 +27,8 @@ pub(super) struct Sleeper {
     parker: Parker,
     bell: Arc<Bell>,
     waker: Waker,
-    spins: Spins,
+    /// Of spinning.
+    trials: Trials,
     /// Waits so far: carrying calls programs, which may wait as well.
     waits: Cell<u64>,
 }
@@ -86,7 +87,7 @@ impl Sleeper {
             parker,
             waker: Waker::from(Arc::clone(&bell)),
             bell,
-            spins: Spins::new(),
+            trials: Trials::new(),
             waits: Cell::new(0),
         }
     }
@@ -149,7 +150,7 @@ impl Sleeper {
         let number = self.count();
         *self.bell.line.lock() = Some(line);
         let _leaves = Leaves(&self.bell);
-        let mut spins = self.spins.until(clock.now(), spin);
+        let mut spins = self.trials.spins_until(clock.now(), spin);
         // When it is lent, nothing is known to be there, and a line that is ready ends the sleep at once.
         let mut carried = Carried::All;
         loop {
@@ -166,7 +167,7 @@ impl Sleeper {
                 }
                 Carried::All => {
                     if spins.take().is_some() {
-                        self.spins.note(true);
+                        self.trials.note(true);
                     }
                     self.bell.is_at_line.store(true, Ordering::SeqCst);
                     if !self.bell.woken.load(Ordering::SeqCst) {
@@ -180,7 +181,7 @@ impl Sleeper {
             // A wait within that may have taken the call that was for this one.
             if self.bell.take() || self.waits.get() != number {
                 if let Some(end) = spins {
-                    self.spins.note(clock.now() >= end);
+                    self.trials.note(clock.now() >= end);
                 }
                 return Some(Waited::Woken);
             }
@@ -188,7 +189,7 @@ impl Sleeper {
     }
 
     fn look(&self, clock: &WallClock, spin: Duration) -> bool {
-        let Some(end) = self.spins.until(clock.now(), spin) else {
+        let Some(end) = self.trials.spins_until(clock.now(), spin) else {
             return self.bell.take();
         };
         let mut has_yielded = false;
@@ -196,13 +197,13 @@ impl Sleeper {
             for _ in 0..LOOKS {
                 if self.bell.take() {
                     // Somebody else may have had the processor for much longer: whoever sleeps gets it sooner.
-                    self.spins.note(has_yielded && clock.now() >= end);
+                    self.trials.note(has_yielded && clock.now() >= end);
                     return true;
                 }
                 std::hint::spin_loop();
             }
             if clock.now() >= end {
-                self.spins.note(true);
+                self.trials.note(true);
                 return false;
             }
             std::thread::yield_now();
@@ -225,7 +226,7 @@ impl Drop for Leaves<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::spin::PATIENCE;
+    use crate::base::trials::PATIENCE;
 
     #[test]
     fn a_call_of_the_waker_before_the_wait_is_not_lost() {

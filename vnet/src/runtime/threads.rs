@@ -64,10 +64,6 @@ const SHARE_TIME: Duration = Duration::from_micros(20);
 /// So much longer than for a waker a thread spins at a line: somebody outside has to wake up before there is something to
 /// come.
 const AT_A_LINE: u32 = 4;
-/// Calls in a row that left something to workers in vain, after which a thread does all itself; but for one in
-/// [`RETRY`].
-const PATIENCE: u32 = 4;
-const RETRY: u32 = 64;
 
 /// The configuration of [`System::threads_with`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -343,15 +339,13 @@ impl Shared {
         if local.ready.borrow().is_empty() || !self.has_help(local) {
             return false;
         }
-        let vain = local.vain.get();
-        if vain < PATIENCE || vain.is_multiple_of(RETRY) {
-            local.has_left.set(true);
-            return true;
+        let leaves = local.trials.again();
+        match leaves {
+            true => local.has_left.set(true),
+            // Once a call.
+            false => local.began.set(Instant::MAX),
         }
-        local.vain.set(vain.wrapping_add(1));
-        // Once a call.
-        local.began.set(Instant::MAX);
-        false
+        leaves
     }
 
     /// Notes that this thread begins to service vnets, and when it stops. It may do so for another system meanwhile.
@@ -373,7 +367,7 @@ impl Shared {
                 return;
             }
             if local.has_left.take() {
-                local.vain.set(0);
+                local.trials.note(false);
             }
             let _dispatching = Dispatching::begin(local);
             let _engagement = self.engage(local);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Shared, delegate};
 use crate::base::time::Instant;
+use crate::base::trials::Trials;
 use crate::instance::cores::VnetCore;
 
 /// What a thread remembers between the calls of this module.
@@ -23,8 +24,8 @@ pub(super) struct Local {
     pub(super) engaged: Cell<bool>,
     /// It has left the rest of a call's work to workers, and made no call since.
     pub(super) has_left: Cell<bool>,
-    /// How often in a row it waited for something after that: it would have been sooner done by itself.
-    pub(super) vain: Cell<u32>,
+    /// Of leaving it. It is in vain if the thread waits for something next: it would have been sooner done by itself.
+    pub(super) trials: Trials,
 }
 
 thread_local! {
@@ -37,7 +38,7 @@ thread_local! {
             began: Cell::new(Instant::ZERO),
             engaged: Cell::new(false),
             has_left: Cell::new(false),
-            vain: Cell::new(0),
+            trials: Trials::new(),
         }
     };
 }
@@ -46,7 +47,7 @@ thread_local! {
 pub(super) fn note_wait() {
     let _ = LOCAL.try_with(|local| {
         if local.has_left.take() {
-            local.vain.set(local.vain.get().wrapping_add(1));
+            local.trials.note(true);
         }
     });
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::trials::{PATIENCE, RETRY};
 
 /// A vnet with a distant deadline is armed for a near one again and again.
 #[test]
@@ -116,7 +117,7 @@ fn callers_who_wait_for_what_they_have_left_do_it_themselves() {
         assert_eq!(again, Some((RETRY - PATIENCE) as usize));
         // It sends more this time.
         assert!(local.has_left.take());
-        local.vain.set(0);
+        local.trials.note(false);
         assert!(call());
     });
 }

@@ -396,6 +396,8 @@ impl Tcp {
         let (key, local) = (c.key, c.local);
         let gone = c.owner == Owner::Nobody;
         if on_wire {
+            // Where both have closed at once, the FIN has been acknowledged before (RFC 9293, figure 12).
+            let owes_ack = c.rcv.acks_due > 0;
             let record = (c.state == State::TimeWait).then(|| {
                 c.timers = Default::default();
                 c.waiters.wake_all(cx.out);
@@ -404,7 +406,7 @@ impl Tcp {
             match record {
                 Some(record) if self.time_wait.len() < self.config.max_time_wait => {
                     self.stats.time_waits += 1;
-                    let last_ack = record.ack(cx.now);
+                    let last_ack = owes_ack.then(|| record.ack(cx.now));
                     let until = record.until;
                     let tw = self.time_wait.insert(Box::new(record));
                     let slot = Slot::TimeWait(tw);
@@ -412,10 +414,14 @@ impl Tcp {
                     if let Some(t) = self.time_wait.get_mut(tw) {
                         self.deadlines.arm(&mut t.armed, slot, until);
                     }
-                    reply(&mut self.replies, last_ack);
+                    if let Some(ack) = last_ack {
+                        reply(&mut self.replies, ack);
+                    }
                 }
                 Some(record) => {
-                    reply(&mut self.replies, record.ack(cx.now));
+                    if owes_ack {
+                        reply(&mut self.replies, record.ack(cx.now));
+                    }
                     self.forget_tuple(key, local);
                 }
                 None => self.forget_tuple(key, local),

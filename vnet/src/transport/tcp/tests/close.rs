@@ -56,6 +56,7 @@ fn data_and_fin_go_together_and_unread_data_survives_time_wait() {
 fn both_may_close_at_the_same_time() {
     let mut w = World::new(1, Net::default());
     let (a, b) = w.pair();
+    let before = w.trace.len();
     w.shutdown(A, a);
     w.shutdown(B, b);
     w.run_for(Duration::from_millis(6));
@@ -64,6 +65,8 @@ fn both_may_close_at_the_same_time() {
     w.run_for(Duration::from_millis(6));
     assert_eq!(w.state(A, a), Some(TimeWait));
     assert_eq!(w.state(B, b), Some(TimeWait));
+    // A FIN and its acknowledgement each way.
+    assert_eq!(w.trace.len() - before, 4);
     w.close(A, a);
     w.close(B, b);
     w.run_out();

@@ -41,7 +41,7 @@ const CELLS: &[Cell] = &[
     Cell::slow(1.0),
     Cell::slow(3.0),
     Cell {
-        path: "1 Gbit/s x 100 ms",
+        path: "1 Gbit/s 100 ms",
         rate_bps: 1_000_000_000,
         delay: Duration::from_millis(50),
         loss: 0.01,
@@ -216,7 +216,7 @@ struct Cell {
 impl Cell {
     const fn slow(loss: f64) -> Cell {
         Cell {
-            path: "100 Mbit/s x 40 ms",
+            path: "100 Mbit/s 40 ms",
             rate_bps: 100_000_000,
             delay: Duration::from_millis(20),
             loss,

@@ -397,7 +397,7 @@ impl Tcp {
         let gone = c.owner == Owner::Nobody;
         if on_wire {
             // Where both have closed at once, the FIN has been acknowledged before (RFC 9293, figure 12).
-            let owes_ack = c.rcv.acks_due > 0;
+            let owes_ack = c.owes_ack();
             let record = (c.state == State::TimeWait).then(|| {
                 c.timers = Default::default();
                 c.waiters.wake_all(cx.out);

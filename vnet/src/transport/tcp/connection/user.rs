@@ -352,6 +352,11 @@ impl Connection {
         true
     }
 
+    /// Whether something that came has not been acknowledged.
+    pub(in crate::transport::tcp) fn owes_ack(&self) -> bool {
+        self.rcv.acks_due > 0
+    }
+
     /// The record that stands for this connection from now on.
     pub(in crate::transport::tcp) fn time_wait(&mut self, until: Instant) -> TimeWait {
         TimeWait {

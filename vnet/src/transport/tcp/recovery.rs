@@ -463,8 +463,13 @@ impl Recovery {
         let saved = cc.saved();
         let flight = ack.nxt.since(ack.una);
         if reduced == Reduced::No {
-            // What exceeds the window was sent for what arrived: limited transmit.
-            cc.on_loss(heard.flew.min(cc.cwnd()), ack.mss);
+            // What exceeds the window was sent for what arrived: limited transmit. RFC 9438 4.6: where the window is what
+            // limits, all of it counts, though part of it waits for its turn.
+            let tried = match ack.limited {
+                Limited::ByCwnd => cc.cwnd(),
+                Limited::Nearly | Limited::Elsewhere => heard.flew.min(cc.cwnd()),
+            };
+            cc.on_loss(tried, ack.mss);
         }
         self.tail = Tail::None;
         // RFC 9937 6.1: RecoverFS.

@@ -18,7 +18,8 @@ pub(in crate::transport::tcp) struct Ack {
     pub(in crate::transport::tcp) nxt: SeqNum,
     pub(in crate::transport::tcp) mss: u32,
     /// The most bytes that one acknowledgement counts for in slow start: two segments (RFC 5681 3.1, RFC 3465 2.2),
-    /// or a large segment that left as one.
+    /// or a large segment that left as one; without a limit where segments are spread over time, for then the window
+    /// does not leave at once (RFC 9406 4.3).
     pub(in crate::transport::tcp) most: u32,
     pub(in crate::transport::tcp) limited: Limited,
 }
@@ -27,6 +28,9 @@ pub(in crate::transport::tcp) struct Ack {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::transport::tcp) enum Limited {
     ByCwnd,
+    /// By something else, but more than half of it was used, which shows that it is safe (RFC 7661 4.3). In slow start it
+    /// grows nevertheless: what the peer can take grows only as fast.
+    Nearly,
     /// By the application or by the peer's window: the congestion window has not been tried.
     Elsewhere,
 }

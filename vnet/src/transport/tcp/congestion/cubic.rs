@@ -15,6 +15,9 @@ const BETA: f64 = 0.7;
 /// RFC 8511 3.1: the decrease after a mark of a queue that is kept short, which holds little to drain.
 const BETA_ECN: f64 = 0.85;
 
+/// RFC 9406 4.3: L, the segments that an acknowledgement counts for at most where they are not spread over time.
+const AT_ONCE: u32 = 8;
+
 /// RFC 9438 4.3: what Reno's increase must be to have the same average window with this decrease.
 fn alpha(beta: f64) -> f64 {
     3.0 * (1.0 - beta) / (1.0 + beta)
@@ -87,7 +90,7 @@ impl Cubic {
     }
 
     fn slow_start(&mut self, ack: &Ack) {
-        let mut divisor = 1;
+        let (mut divisor, mut most) = (1, ack.most);
         // RFC 9406 4.2: only in the first slow start; later ones know where to end.
         if self.ssthresh == u32::MAX {
             match self.hystart.on_ack(ack) {
@@ -97,9 +100,10 @@ impl Cubic {
                     return;
                 }
             }
+            most = most.max(AT_ONCE * ack.mss);
         }
-        if ack.limited == Limited::ByCwnd {
-            let by = ack.acked.min(ack.most) / divisor;
+        if ack.limited != Limited::Elsewhere {
+            let by = ack.acked.min(most) / divisor;
             self.cwnd = slow_start(self.cwnd, self.ssthresh, by, ack.mss);
         }
     }

@@ -86,7 +86,7 @@ impl Connection {
         } else if self.cc.wants(limited) {
             let ack = Ack {
                 rtt: Some(rtt),
-                ..self.cc_ack(env.now, una, ack, mss, limited)
+                ..self.cc_ack(env, una, ack, mss, limited)
             };
             self.cc.on_ack(&ack);
         }
@@ -172,8 +172,11 @@ impl Connection {
     fn limited(&self, mss: u32) -> Limited {
         // What waits for its turn has room in the window only because the window is spread over the round trip.
         let waits = self.timers.pace != Instant::MAX && !self.cc.has_model();
-        if self.flight() + mss > self.cc.cwnd() || waits {
+        let (cwnd, used) = (self.cc.cwnd(), self.flight() + mss);
+        if used > cwnd || waits {
             Limited::ByCwnd
+        } else if used > cwnd / 2 && self.cc.is_in_slow_start() {
+            Limited::Nearly
         } else {
             Limited::Elsewhere
         }
@@ -181,16 +184,19 @@ impl Connection {
 
     /// What congestion control hears.
     #[inline]
-    fn cc_ack(&self, now: Instant, una: SeqNum, ack: SeqNum, mss: u32, limited: Limited) -> Ack {
+    fn cc_ack(&self, env: &Env<'_>, una: SeqNum, ack: SeqNum, mss: u32, limited: Limited) -> Ack {
         Ack {
-            now,
+            now: env.now,
             acked: ack.since(una),
             rtt: None,
             srtt: self.rtt.srtt_nanos(),
             una: ack,
             nxt: self.snd.nxt,
             mss,
-            most: (2 * mss).max(self.path.gso_max),
+            most: match self.is_spread(env.config) {
+                true => u32::MAX,
+                false => (2 * mss).max(self.path.gso_max),
+            },
             limited,
         }
     }
@@ -210,7 +216,7 @@ impl Connection {
             flew: self.flew(),
             min_rtt: self.rtt.least().unwrap_or(Duration::ZERO),
             has_unsent: unsent >= mss && usable >= self.flight() + mss,
-            cc: self.cc_ack(env.now, before, ack, mss, limited),
+            cc: self.cc_ack(env, before, ack, mss, limited),
         }
     }
 

@@ -419,14 +419,19 @@ impl Connection {
     /// The rate at which to send, in bytes per second, where segments are spread over time.
     #[inline]
     pub(super) fn pacing(&self, config: &TcpConfig) -> Option<u64> {
-        let is_spread = self.cc.has_model()
-            || (self.rtt.least_nanos() >= SPREAD_RTT
-                && self.cc.cwnd() > LARGE
-                && config.pacing.is_on());
-        match is_spread {
+        match self.is_spread(config) {
             true => self.cc.pacing(self.rtt.srtt_nanos()),
             false => None,
         }
+    }
+
+    /// Whether segments are spread over time.
+    #[inline]
+    pub(super) fn is_spread(&self, config: &TcpConfig) -> bool {
+        self.cc.has_model()
+            || (self.rtt.least_nanos() >= SPREAD_RTT
+                && self.cc.cwnd() > LARGE
+                && config.pacing.is_on())
     }
 
     /// How many bytes may leave as one.

@@ -18,8 +18,8 @@ pub(in crate::transport::tcp) struct Ack {
     pub(in crate::transport::tcp) nxt: SeqNum,
     pub(in crate::transport::tcp) mss: u32,
     /// The most bytes that one acknowledgement counts for in slow start: two segments (RFC 5681 3.1, RFC 3465 2.2),
-    /// or a large segment that left as one; without a limit where segments are spread over time, for then the window
-    /// does not leave at once (RFC 9406 4.3).
+    /// or a large segment that left as one; without a limit where a larger window is spread over time, for then no more
+    /// than that leaves at once (RFC 9406 4.3).
     pub(in crate::transport::tcp) most: u32,
     pub(in crate::transport::tcp) limited: Limited,
 }

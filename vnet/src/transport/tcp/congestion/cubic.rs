@@ -15,7 +15,7 @@ const BETA: f64 = 0.7;
 /// RFC 8511 3.1: the decrease after a mark of a queue that is kept short, which holds little to drain.
 const BETA_ECN: f64 = 0.85;
 
-/// RFC 9406 4.3: L, the segments that an acknowledgement counts for at most where they are not spread over time.
+/// RFC 9406 4.3: L, the segments that an acknowledgement counts for at most where windows are not spread over time.
 const AT_ONCE: u32 = 8;
 
 /// RFC 9438 4.3: what Reno's increase must be to have the same average window with this decrease.

@@ -193,7 +193,7 @@ impl Connection {
             una: ack,
             nxt: self.snd.nxt,
             mss,
-            most: match self.is_spread(env.config) {
+            most: match self.may_spread(env.config) {
                 true => u32::MAX,
                 false => (2 * mss).max(self.path.gso_max),
             },

@@ -427,11 +427,14 @@ impl Connection {
 
     /// Whether segments are spread over time.
     #[inline]
-    pub(super) fn is_spread(&self, config: &TcpConfig) -> bool {
-        self.cc.has_model()
-            || (self.rtt.least_nanos() >= SPREAD_RTT
-                && self.cc.cwnd() > LARGE
-                && config.pacing.is_on())
+    fn is_spread(&self, config: &TcpConfig) -> bool {
+        self.cc.has_model() || (self.cc.cwnd() > LARGE && self.may_spread(config))
+    }
+
+    /// Whether a window of more than a large packet is spread over time.
+    #[inline]
+    pub(super) fn may_spread(&self, config: &TcpConfig) -> bool {
+        self.rtt.least_nanos() >= SPREAD_RTT && config.pacing.is_on()
     }
 
     /// How many bytes may leave as one.

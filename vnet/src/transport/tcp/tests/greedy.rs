@@ -8,10 +8,14 @@ const MSS: u32 = 1448;
 
 /// B, which has sent ten segments.
 fn sender(congestion: Congestion) -> Hand {
-    let mut t = Hand::with(TcpConfig {
+    sender_with(TcpConfig {
         congestion,
         ..TcpConfig::default()
-    });
+    })
+}
+
+fn sender_with(config: TcpConfig) -> Hand {
+    let mut t = Hand::with(config);
     t.w.write(B, t.b, &[1; 10 * MSS as usize]).expect("space");
     assert_eq!(in_flight(&t), 10 * MSS);
     t
@@ -58,11 +62,41 @@ fn acknowledging_a_segment_in_pieces_gains_nothing() {
 #[test]
 fn acknowledging_everything_at_once_counts_for_some_segments() {
     for (congestion, most) in [(Congestion::Reno, 2), (Congestion::Cubic, 8)] {
-        let mut t = sender(congestion);
+        let mut t = sender_with(TcpConfig {
+            congestion,
+            pacing: Feature::Off,
+            ..TcpConfig::default()
+        });
         t.w.run_for(Duration::from_millis(10));
         let before = cwnd(&t);
         acknowledge(&mut t, 10 * MSS);
         assert_eq!(cwnd(&t) - before, most * MSS, "{congestion:?}");
+    }
+}
+
+// The same where windows are spread over time: all counts, and no more leaves at once than a large packet.
+#[test]
+fn acknowledging_everything_at_once_causes_no_burst_where_windows_are_spread() {
+    for congestion in [Congestion::Reno, Congestion::Cubic] {
+        let mut t = sender(congestion);
+        t.w.write(B, t.b, &[1; 400 * MSS as usize]).expect("space");
+        let mut windows = Vec::new();
+        for _ in 0..5 {
+            t.w.run_for(Duration::from_millis(10));
+            windows.push(cwnd(&t) / MSS);
+            let sent = in_flight(&t);
+            acknowledge(&mut t, sent);
+        }
+        assert_eq!(windows, [10, 20, 40, 80, 160], "{congestion:?}");
+        let mut at_once = std::collections::BTreeMap::new();
+        for (at, .., len) in t.w.trace.iter().filter(|t| t.1 == B) {
+            *at_once.entry(*at).or_insert(0) += len;
+        }
+        let most = at_once.values().max();
+        assert!(
+            most.is_some_and(|most| *most <= 65_535),
+            "{congestion:?}: {most:?}"
+        );
     }
 }
 

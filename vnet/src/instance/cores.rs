@@ -190,7 +190,10 @@ impl VnetCore {
     /// Takes what the instance consists of, to be dropped without any lock; what is left of it is a
     /// name.
     pub(crate) fn bury(&self) -> Remains {
-        Remains(std::mem::replace(&mut *self.state.lock(), State::Gone))
+        let remains = Remains(std::mem::replace(&mut *self.state.lock(), State::Gone));
+        // A thread that ends may know it a little longer; what happens must not depend on that. It comes up no more.
+        self.sched.armed.store(0, Ordering::Release);
+        remains
     }
 }
 

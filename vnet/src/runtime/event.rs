@@ -412,6 +412,23 @@ mod tests {
         assert!(agenda.heap.is_empty());
     }
 
+    #[test]
+    fn a_vnet_that_is_gone_comes_up_no_more_though_somebody_still_knows_it() {
+        let system = System::manual(1);
+        let mut agenda: Agenda<()> = Agenda::new(free());
+        let vnet = system.create("a").expect("a free name");
+        let known = Arc::clone(&vnet.core);
+        known.sched.armed.store(u64::MAX, Ordering::Release);
+        agenda.push_service(&known, at(7));
+        drop(vnet);
+        agenda.push_service(&known, at(5));
+        let Some((due, Event::Service(it))) = agenda.pop() else {
+            panic!("there is an entry");
+        };
+        assert!(due == at(7) && disarm(&it, due).is_none());
+        assert_eq!(agenda.next(), None);
+    }
+
     /// A vnet with a distant deadline is armed for now again and again, as by each datagram.
     #[test]
     fn a_vnet_has_one_entry() {

@@ -5,6 +5,7 @@
 //! `/proc/meminfo`) have grown by. That is everybody's, so it is right on an idle machine only; and it leaves out whole
 //! pages, of which neither has many while it is idle.
 
+use std::any::Any;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -133,20 +134,28 @@ struct Held {
 /// # Errors
 /// When one cannot be made, or there are no such things.
 pub fn hold(what: &str, count: usize, allocator: &Counted) -> Result<String, SideError> {
-    let held = match [What::Instance, What::Connection]
-        .iter()
-        .find(|w| w.word() == what)
-    {
-        Some(What::Instance) => of(count, allocator, || Population::new(count)),
-        Some(What::Connection) => of(count, allocator, || {
+    let all = [What::Instance, What::Connection];
+    let Some(what) = all.into_iter().find(|w| w.word() == what) else {
+        return Err(SideError::new(format!("nothing is called {what}")));
+    };
+    let held = of(count, allocator, || make(what, count))?;
+    Ok(serde_json::to_string(&held).expect("numbers have a JSON form"))
+}
+
+/// Makes so many, which are there as long as what is returned.
+///
+/// # Errors
+/// When one cannot be made.
+pub fn make(what: What, count: usize) -> Result<Box<dyn Any>, SideError> {
+    match what {
+        What::Instance => Ok(Box::new(Population::new(count)?)),
+        What::Connection => {
             let mut crowd = Crowd::open(count)?;
             crowd.all_transact()?;
             crowd.rest(QUIET);
-            Ok(crowd)
-        }),
-        None => return Err(SideError::new(format!("nothing is called {what}"))),
-    };
-    Ok(serde_json::to_string(&held?).expect("numbers have a JSON form"))
+            Ok(Box::new(crowd))
+        }
+    }
 }
 
 /// What is missing is said aloud, and is no error.

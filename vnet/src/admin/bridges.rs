@@ -300,7 +300,7 @@ impl Vnet {
                 bridge.to_owned(),
                 BridgeOp::SetMember {
                     member: member.to_owned(),
-                    config,
+                    config: Box::new(config),
                 },
             ))
         })
@@ -328,7 +328,7 @@ impl Vnet {
                 self.require(Privilege::InterfaceCreate)?;
             }
             bridges.set_config(&mut stack.ifs, cx.now, id, config.clone());
-            let interface = bridge.to_owned();
+            let (interface, config) = (bridge.to_owned(), Box::new(config));
             Ok(Op::Bridge(interface, BridgeOp::SetBridge { config }))
         })
     }

@@ -24,7 +24,6 @@ pub(crate) use crate::instance::journal::{BridgeOp, IfOp, Op, RouteOp, VnetOp};
 pub(crate) use away::{left_behind, settings};
 pub use replay::ReplayError;
 
-use crate::base::time::nanos;
 use crate::instance::cores::Inside;
 use crate::instance::phase::{Entry, Gone};
 use crate::instance::steps::Stage;
@@ -240,7 +239,7 @@ pub(crate) fn init_steps(inside: &Inside) -> Vec<InitStep> {
         name: ran.step.name.clone(),
         stage: ran.step.stage,
         order: ran.step.order,
-        took_ns: nanos(ran.took),
+        took_ns: ran.took,
     });
     steps.collect()
 }

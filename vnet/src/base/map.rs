@@ -66,6 +66,7 @@ impl<K: Eq + Hash, V> Map<K, V> {
     }
 
     /// The number of keys.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
@@ -79,6 +80,83 @@ impl<K: Eq + Hash, V> Map<K, V> {
     pub(crate) fn reset(&mut self) {
         self.0.clear();
         self.0.shrink_to_fit();
+    }
+}
+
+/// Says where what is kept elsewhere is, by a key that is kept only there: an entry is an identifier, and as many bits of
+/// the key's hash as tell it from nearly all others. So what is looked up is looked at, and hardly anything else; and
+/// when the index grows, nothing is.
+#[derive(Debug, Clone)]
+pub(crate) struct Index<I> {
+    entries: HashTable<Entry<I>>,
+    hasher: FixedState,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry<I> {
+    hash: u32,
+    id: I,
+}
+
+impl<I: Copy + Eq> Index<I> {
+    /// An empty index; allocates nothing.
+    pub(crate) fn seeded(seed: u64) -> Index<I> {
+        Index {
+            entries: HashTable::new(),
+            hasher: FixedState::with_seed(seed),
+        }
+    }
+
+    #[inline]
+    fn hash<K: Hash>(&self, key: &K) -> u32 {
+        self.hasher.hash_one(key) as u32
+    }
+
+    /// What the table goes by: the lowest bits of it, and the highest ones.
+    #[inline]
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash) << 32 | u64::from(hash)
+    }
+
+    /// The identifier under `key` of which `is_it` says that it is that of the key.
+    #[inline]
+    pub(crate) fn get<K: Hash>(&self, key: &K, is_it: impl Fn(I) -> bool) -> Option<I> {
+        let hash = self.hash(key);
+        let found = self
+            .entries
+            .find(Self::spread(hash), |e| e.hash == hash && is_it(e.id));
+        found.map(|e| e.id)
+    }
+
+    /// True when this identifier is under `key`.
+    pub(crate) fn has<K: Hash>(&self, key: &K, id: I) -> bool {
+        self.get(key, |known| known == id).is_some()
+    }
+
+    /// Puts an identifier under `key`, under which there must be none.
+    pub(crate) fn insert<K: Hash>(&mut self, key: &K, id: I) {
+        let hash = self.hash(key);
+        let entry = Entry { hash, id };
+        self.entries
+            .insert_unique(Self::spread(hash), entry, |e| Self::spread(e.hash));
+    }
+
+    /// Removes an identifier that is under `key`; false when it is not.
+    pub(crate) fn remove<K: Hash>(&mut self, key: &K, id: I) -> bool {
+        let hash = self.hash(key);
+        let is_it = |e: &Entry<I>| e.hash == hash && e.id == id;
+        let entry = self.entries.find_entry(Self::spread(hash), is_it);
+        entry.map(|entry| entry.remove()).is_ok()
+    }
+
+    /// The number of identifiers.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Removes everything and releases the memory.
+    pub(crate) fn reset(&mut self) {
+        self.entries = HashTable::new();
     }
 }
 

@@ -15,6 +15,7 @@
 //! | [`id`] | generational identifiers |
 //! | [`slab`] | values under such identifiers |
 //! | [`sorted`] | a sorted map that costs little memory while it is small |
+//! | [`on_use`] | parts that are made when they are first used |
 //! | [`switch`] | what is on or off |
 //! | [`trials`] | whether something is worth trying that was in vain lately |
 //! | [`walked`] | how many entries of a table were visited, in tests |
@@ -26,6 +27,7 @@ pub(crate) mod heap;
 pub(crate) mod id;
 pub(crate) mod lock;
 pub(crate) mod map;
+pub(crate) mod on_use;
 pub(crate) mod rng;
 pub(crate) mod slab;
 pub(crate) mod sorted;

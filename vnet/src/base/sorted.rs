@@ -146,6 +146,16 @@ impl<K: Ord, V> Sorted<K, V> {
         self.iter().map(|(_, v)| v)
     }
 
+    /// The same, to be changed.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        let (few, many) = match self {
+            Sorted::Few(few) => (Some(few), None),
+            Sorted::Many(many) => (None, Some(many.values_mut())),
+        };
+        let few = few.into_iter().flatten().map(|(_, v)| v);
+        few.chain(many.into_iter().flatten())
+    }
+
     /// How many entries there are.
     pub(crate) fn len(&self) -> usize {
         match self {

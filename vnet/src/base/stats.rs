@@ -157,10 +157,26 @@ pub struct Stats {
     /// Processor time that threads have spent in the vnet, in services and in calls: an estimate from samples, under the
     /// threads driver. Nothing where time is simulated.
     pub processor: Duration,
-    rx_drops: [u64; DropReason::ALL.len()],
-    tx_drops: [u64; DropReason::ALL.len()],
+    /// Packets that were dropped, if any were.
+    drops: Option<Box<Drops>>,
     /// Why the frame that is being taken in was dropped, if it was.
     refused: Option<DropReason>,
+}
+
+/// Packets that were dropped, by the number of the reason: received ones, and outgoing ones.
+#[derive(Clone, Debug)]
+struct Drops {
+    rx: [u64; DropReason::ALL.len()],
+    tx: [u64; DropReason::ALL.len()],
+}
+
+impl Default for Drops {
+    fn default() -> Drops {
+        Drops {
+            rx: [0; DropReason::ALL.len()],
+            tx: [0; DropReason::ALL.len()],
+        }
+    }
 }
 
 impl Default for Stats {
@@ -173,8 +189,7 @@ impl Default for Stats {
             icmp_rate_limited: 0,
             services: 0,
             processor: Duration::ZERO,
-            rx_drops: [0; DropReason::ALL.len()],
-            tx_drops: [0; DropReason::ALL.len()],
+            drops: None,
             refused: None,
         }
     }
@@ -183,24 +198,36 @@ impl Default for Stats {
 impl Stats {
     /// Counts that the frame that is being taken in was dropped.
     pub(crate) fn drop_rx(&mut self, reason: DropReason) {
-        self.rx_drops[reason as usize] += 1;
+        self.count_rx(reason, 1);
         self.refused = Some(reason);
     }
 
     /// Counts frames that were sent to this vnet and found its inbox full.
     pub(crate) fn overflowed(&mut self, frames: u64) {
-        self.received += frames;
-        self.rx_drops[DropReason::InboxFull as usize] += frames;
+        if frames > 0 {
+            self.received += frames;
+            self.count_rx(DropReason::InboxFull, frames);
+        }
     }
 
     /// Counts `others` more received packets that were dropped as the last one was.
     pub(crate) fn drop_more_rx(&mut self, reason: DropReason, others: u64) {
-        self.rx_drops[reason as usize] += others;
+        self.count_rx(reason, others);
     }
 
     /// Counts a packet that came in earlier, waited, and was dropped.
     pub(crate) fn drop_waiting_rx(&mut self, reason: DropReason) {
-        self.rx_drops[reason as usize] += 1;
+        self.count_rx(reason, 1);
+    }
+
+    #[inline]
+    fn count_rx(&mut self, reason: DropReason, frames: u64) {
+        self.drops.get_or_insert_default().rx[reason as usize] += frames;
+    }
+
+    #[inline]
+    fn count_tx(&mut self, reason: DropReason, frames: u64) {
+        self.drops.get_or_insert_default().tx[reason as usize] += frames;
     }
 
     /// Counts what was under way when the stack failed: `untaken` frames that had come in and
@@ -209,9 +236,9 @@ impl Stats {
     pub(crate) fn fail(&mut self, untaken: u64, held: u64) {
         self.received += untaken;
         let accounted = self.delivered + self.forwarded + self.rx_dropped();
-        let reason = DropReason::VnetFailed as usize;
-        self.rx_drops[reason] += self.received.saturating_sub(accounted);
-        self.tx_drops[reason] += held;
+        let under_way = self.received.saturating_sub(accounted);
+        self.count_rx(DropReason::VnetFailed, under_way);
+        self.count_tx(DropReason::VnetFailed, held);
         self.refused = None;
     }
 
@@ -222,26 +249,32 @@ impl Stats {
 
     /// Counts a packet of our own, or on its way out, that was dropped.
     pub(crate) fn drop_tx(&mut self, reason: DropReason) {
-        self.tx_drops[reason as usize] += 1;
+        self.count_tx(reason, 1);
     }
 
     /// Received packets dropped for `reason`.
     pub fn rx_drops(&self, reason: DropReason) -> u64 {
-        self.rx_drops[reason as usize]
+        self.drops
+            .as_ref()
+            .map_or(0, |drops| drops.rx[reason as usize])
     }
 
     /// Outgoing packets dropped for `reason`.
     pub fn tx_drops(&self, reason: DropReason) -> u64 {
-        self.tx_drops[reason as usize]
+        self.drops
+            .as_ref()
+            .map_or(0, |drops| drops.tx[reason as usize])
     }
 
     /// Received packets dropped for any reason.
     pub fn rx_dropped(&self) -> u64 {
-        self.rx_drops.iter().sum()
+        let drops = self.drops.as_ref();
+        drops.map_or(0, |drops| drops.rx.iter().sum())
     }
 
     /// Outgoing packets dropped for any reason.
     pub fn tx_dropped(&self) -> u64 {
-        self.tx_drops.iter().sum()
+        let drops = self.drops.as_ref();
+        drops.map_or(0, |drops| drops.tx.iter().sum())
     }
 }

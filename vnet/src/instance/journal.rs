@@ -14,7 +14,9 @@
 
 mod away;
 pub(crate) mod op;
+mod routes;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -26,11 +28,14 @@ use crate::packet::tag::Tpid;
 use crate::stack::limits::Resource;
 use away::Away;
 pub(crate) use op::{BridgeOp, IfOp, Op, RouteOp, VnetOp};
+use routes::Routes;
 
 /// The operations in effect. Empty, it holds no memory.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     entries: Sorted<Key, Noted>,
+    /// The static routes, if there are any: of all entries they can be the most by far.
+    routes: Option<Box<Routes>>,
     /// Numbers given to operations so far.
     noted: u64,
     /// What concerns interfaces that are lent.
@@ -55,6 +60,7 @@ enum Key {
     Address(Box<str>, IpAddr),
     /// A neighbour set by hand.
     Neighbour(Box<str>, IpAddr),
+    /// A static route; the entry is in [`Routes`].
     Route(IpNet, u32),
     /// A bridge, and an interface that is its member.
     Member(Box<str>, Box<str>),
@@ -166,9 +172,9 @@ impl Journal {
         }
         let key = match effect(&op) {
             Effect::Makes(key) => key,
-            Effect::Unmakes(key) => match self.entries.remove(&key) {
-                Some(_) => return,
-                None => Key::Without(Box::new(key)),
+            Effect::Unmakes(key) => match self.strike_out(&key) {
+                true => return,
+                false => Key::Without(Box::new(key)),
             },
         };
         self.insert(key, op);
@@ -210,16 +216,38 @@ impl Journal {
             IfOp::AddAnycast { address } => IpAddr::from(*address),
             _ => return,
         };
-        self.entries.remove(&Key::Route(IpNet::from(address), 0));
+        self.strike_out(&Key::Route(address.into(), 0));
+    }
+
+    /// Strikes out what made something; false when it is not in the journal.
+    fn strike_out(&mut self, key: &Key) -> bool {
+        let (Key::Route(dst, metric), Some(routes)) = (key, &mut self.routes) else {
+            return self.entries.remove(key).is_some();
+        };
+        let is_out = routes.remove(*dst, *metric);
+        self.routes.take_if(|routes| routes.is_empty());
+        is_out
     }
 
     fn insert(&mut self, key: Key, op: Op) {
         self.noted += 1;
-        let noted = Noted {
-            number: self.noted,
-            op: Box::new(op),
-        };
-        self.entries.insert(key, noted);
+        let number = self.noted;
+        match op {
+            Op::Route(RouteOp::AddRoute {
+                dst,
+                gateway,
+                interface,
+                kind,
+                metric,
+            }) => {
+                let routes = self.routes.get_or_insert_default();
+                routes.insert(number, (dst, metric), gateway, interface, kind);
+            }
+            op => {
+                let op = Box::new(op);
+                self.entries.insert(key, Noted { number, op });
+            }
+        }
     }
 
     /// Notes that an interface has another name.
@@ -239,6 +267,9 @@ impl Journal {
             if let Some(noted) = self.entries.remove(&key) {
                 self.take_back(key, noted, from, to);
             }
+        }
+        if let Some(routes) = &mut self.routes {
+            routes.rename(from, to);
         }
         for away in &mut self.away {
             away.bridge_is_renamed(from, to);
@@ -272,6 +303,10 @@ impl Journal {
                 !concerned.contains(&Some(interface))
             }
         });
+        if let Some(routes) = &mut self.routes {
+            routes.forget_interface(interface);
+        }
+        self.routes.take_if(|routes| routes.is_empty());
     }
 
     /// Strikes out what concerned an interface as a member of a bridge, but not that it became
@@ -334,12 +369,12 @@ impl Journal {
     /// and whose name has been given away is left out: two of one name cannot be.
     pub(crate) fn ops(&self, is_here: impl Fn(&str) -> bool) -> Vec<Op> {
         let removal = |name: &str| Op::Interface(name.to_owned(), IfOp::RemoveInterface {});
-        let mut noted: Vec<(Part, u64, &Op)> = Vec::new();
-        let listed = |(key, noted): (&Key, &Noted)| (key.part(), noted.number);
+        let mut noted: Vec<(Part, u64, Cow<'_, Op>)> = Vec::new();
         for (key, entry) in self.entries.iter() {
-            let (part, number) = listed((key, entry));
-            noted.push((part, number, &entry.op));
+            noted.push((key.part(), entry.number, Cow::Borrowed(&*entry.op)));
         }
+        let routes = self.routes.iter().flat_map(|routes| routes.ops());
+        noted.extend(routes.map(|(number, op)| (Part::Things, number, Cow::Owned(op))));
         let mut removals = Vec::new();
         let mut renames: Vec<(&str, &str)> = Vec::new();
         renames.extend(
@@ -359,16 +394,16 @@ impl Journal {
             }
             if has_name {
                 let entries = away.entries.iter();
-                noted.extend(entries.map(|(k, n)| (k.part(), n.number, &*n.op)));
+                noted.extend(entries.map(|(k, n)| (k.part(), n.number, Cow::Borrowed(&*n.op))));
             }
         }
         noted.sort_unstable_by_key(|(part, number, _)| (*part, *number));
         let things = noted.partition_point(|(part, ..)| *part == Part::Removals);
-        removals.extend(noted[..things].iter().map(|(.., op)| (*op).clone()));
+        let mut noted = noted.into_iter().map(|(.., op)| op.into_owned());
+        removals.extend(noted.by_ref().take(things));
         removals.sort_unstable_by(|a, b| a.interface().cmp(&b.interface()));
-        let rest = noted[things..].iter().map(|(.., op)| (*op).clone());
         let renames = in_order(renames);
-        removals.into_iter().chain(renames).chain(rest).collect()
+        removals.into_iter().chain(renames).chain(noted).collect()
     }
 
     /// The operation that made an interface, if it was no init step.

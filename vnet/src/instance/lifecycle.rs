@@ -23,7 +23,7 @@ use super::steps::Stage;
 use super::vnet::{OwnedVnet, Vnet};
 #[cfg(test)]
 use crate::base::lock::explore::planted;
-use crate::base::time::Duration;
+use crate::base::time::{Duration, nanos};
 use crate::packet::Cx;
 use crate::stack::Census;
 
@@ -62,6 +62,8 @@ pub(crate) fn create(
         tear_down(&core);
         return Err(CreateError::Gone);
     }
+    // With no room to spare: an instance runs the same steps all its life.
+    core.alive(|live| live.ran.reserve_exact(steps.len()));
     for step in steps.iter() {
         run_step(&core, step).map_err(|failed| unwind(&core, failed))?;
     }
@@ -153,7 +155,7 @@ fn run_step(core: &Arc<VnetCore>, step: &Arc<Step>) -> Result<(), StepFailed> {
     })?;
     let ran = RanStep {
         step: Arc::clone(step),
-        took: core.driver.wall() - started,
+        took: nanos(core.driver.wall() - started),
     };
     // An instance that was destroyed meanwhile has undone what it knew of; this step is ours.
     let mut kept = false;
@@ -443,7 +445,7 @@ impl Vnet {
             inside
                 .ran
                 .iter()
-                .map(|r| (r.step.name.clone(), r.took))
+                .map(|r| (r.step.name.clone(), Duration::from_nanos(r.took)))
                 .collect()
         });
         self.core.driver.dispatch();

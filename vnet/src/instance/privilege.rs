@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::ops::{BitAnd, BitOr, Not};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use crate::base::config::ParseError;
@@ -223,14 +224,15 @@ pub(crate) enum Authority {
 /// The mask of an instance, and what it has prevented.
 pub(crate) struct Mask {
     allowed: AtomicU16,
-    denials: [AtomicU64; Privilege::ALL.len()],
+    /// Counted from the first one on.
+    denials: OnceLock<Box<[AtomicU64; Privilege::ALL.len()]>>,
 }
 
 impl Mask {
     pub(crate) fn new(allowed: Privileges) -> Mask {
         Mask {
             allowed: AtomicU16::new(allowed.0),
-            denials: [const { AtomicU64::new(0) }; Privilege::ALL.len()],
+            denials: OnceLock::new(),
         }
     }
 
@@ -244,12 +246,16 @@ impl Mask {
 
     /// Counts an act that it has prevented.
     pub(super) fn deny(&self, privilege: Privilege) -> Denied {
-        self.denials[privilege as usize].fetch_add(1, Ordering::Relaxed);
+        let denials = self.denials.get_or_init(Box::default);
+        denials[privilege as usize].fetch_add(1, Ordering::Relaxed);
         Denied(privilege)
     }
 
     /// Acts that it has prevented for lack of `privilege`.
     pub(super) fn denials(&self, privilege: Privilege) -> u64 {
-        self.denials[privilege as usize].load(Ordering::Relaxed)
+        let denials = self.denials.get();
+        denials.map_or(0, |denials| {
+            denials[privilege as usize].load(Ordering::Relaxed)
+        })
     }
 }

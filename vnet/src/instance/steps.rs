@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::error::StepError;
-use crate::base::time::Duration;
 
 /// When in the life of an instance a step runs: earlier stages first on the way up, last on the
 /// way down. The order of FreeBSD's `SI_SUB` stages for vnets.
@@ -50,5 +49,6 @@ pub(crate) enum StepOwner {
 /// A step that an instance ran.
 pub(crate) struct RanStep<C> {
     pub(crate) step: Arc<Step<C>>,
-    pub(crate) took: Duration,
+    /// In nanoseconds.
+    pub(crate) took: u64,
 }

@@ -8,12 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::LazyLock;
 
 use ipnet::{IpNet, Ipv6Net};
 use siphasher::sip::SipHasher13;
 use slotmap::Key;
 
 use crate::base::id::IfId;
+use crate::base::on_use::Part;
 use crate::base::switch::Switch;
 use crate::base::time::{Duration, Instant};
 
@@ -114,6 +116,17 @@ struct Detection {
     since: Instant,
     /// `None` until the interface runs, and of a duplicate.
     next: Option<Instant>,
+}
+
+impl Part for Dad {
+    fn seeded(seed: u64) -> Dad {
+        Dad::new(seed)
+    }
+
+    fn unused() -> &'static Dad {
+        static UNUSED: LazyLock<Dad> = LazyLock::new(|| Dad::new(0));
+        &UNUSED
+    }
 }
 
 impl Dad {

@@ -5,10 +5,11 @@
 //! code that keeps a [`RouteHit`] elsewhere compares it as well. The routes of an interface that is down stay in the
 //! table but are skipped. A large table has another form for lookups ([`flat`](super::flat)). There is one path to a destination: no multipath, and no routing by type of service.
 
+mod table;
+
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
-use prefix_trie::PrefixMap;
 use smallvec::SmallVec;
 
 use super::addr::Kind;
@@ -16,6 +17,7 @@ use super::family::Family;
 use super::flat::{self, Flat, Said};
 use crate::base::id::IfId;
 use crate::base::walked::Walked;
+use table::Table;
 
 /// The most routes a table takes unless told otherwise.
 pub(crate) const DEFAULT_MAX_ROUTES: usize = 1 << 20;
@@ -184,10 +186,13 @@ pub enum FibError {
     Limit(usize),
 }
 
+/// The routes to one prefix.
+type List<F> = SmallVec<[Route<F>; 1]>;
+
 /// The forwarding table of one vnet. Empty, it holds no memory.
 pub(crate) struct Fib<F: Family> {
     /// Routes of one prefix by ascending metric. Never an empty list.
-    table: PrefixMap<F::Net, SmallVec<[Route<F>; 1]>>,
+    table: Table<F, List<F>>,
     routes: usize,
     max_routes: usize,
     generation: u64,
@@ -202,7 +207,7 @@ pub(crate) struct Fib<F: Family> {
 impl<F: Family> Default for Fib<F> {
     fn default() -> Fib<F> {
         Fib {
-            table: PrefixMap::new(),
+            table: Table::default(),
             routes: 0,
             max_routes: DEFAULT_MAX_ROUTES,
             generation: 1,
@@ -239,7 +244,7 @@ impl<F: Family> Fib<F> {
         let route = truncated(route);
         let exists = self
             .table
-            .get(&route.dst)
+            .get(route.dst)
             .is_some_and(|list| list.iter().any(|r| r.metric == route.metric));
         if exists {
             return Err(FibError::Exists(route.dst.into()));
@@ -260,7 +265,7 @@ impl<F: Family> Fib<F> {
         let route = truncated(route);
         let old = self
             .table
-            .get_mut(&route.dst)
+            .get_mut(route.dst)
             .and_then(|list| list.iter_mut().find(|r| r.metric == route.metric));
         if let Some(old) = old {
             let replaced = std::mem::replace(old, route);
@@ -282,7 +287,7 @@ impl<F: Family> Fib<F> {
         let dst = F::trunc(dst);
         let list = self
             .table
-            .get_mut(&dst)
+            .get_mut(dst)
             .ok_or(FibError::NotFound(dst.into()))?;
         let at = match metric {
             None => 0,
@@ -293,7 +298,7 @@ impl<F: Family> Fib<F> {
         };
         let removed = list.remove(at);
         if list.is_empty() {
-            self.table.remove(&dst);
+            self.table.remove(dst);
         }
         self.routes -= 1;
         self.edited(dst);
@@ -311,7 +316,7 @@ impl<F: Family> Fib<F> {
         metric: Option<u32>,
     ) -> Result<Route<F>, FibError> {
         let dst = F::trunc(dst);
-        let list = self.table.get(&dst).ok_or(FibError::NotFound(dst.into()))?;
+        let list = self.table.get(dst).ok_or(FibError::NotFound(dst.into()))?;
         let is_it = |r: &&Route<F>| r.origin == origin && metric.is_none_or(|m| m == r.metric);
         let found = list.iter().find(is_it);
         let metric = found.ok_or(FibError::NotFound(dst.into()))?.metric;
@@ -328,7 +333,7 @@ impl<F: Family> Fib<F> {
 
     /// The connected route to `dst` through an interface.
     pub(crate) fn connected(&self, dst: F::Net, ifid: IfId) -> Option<&Route<F>> {
-        let list = self.table.get(&F::trunc(dst))?;
+        let list = self.table.get(F::trunc(dst))?;
         let wanted = (ifid, Origin::Connected);
         list.iter().find(|r| (r.ifid, r.origin) == wanted)
     }
@@ -336,7 +341,7 @@ impl<F: Family> Fib<F> {
     /// The lowest metric that no route to `dst` has; `None` when there is none left.
     pub(crate) fn free_metric(&self, dst: F::Net) -> Option<u32> {
         let mut free = 0;
-        for route in self.table.get(&F::trunc(dst)).into_iter().flatten() {
+        for route in self.table.get(F::trunc(dst)).into_iter().flatten() {
             if route.metric > free {
                 break;
             }
@@ -348,7 +353,7 @@ impl<F: Family> Fib<F> {
     /// Moves the connected route to `dst` through an interface to `metric`, if that is above its
     /// own and free, and returns the metric that it has then; zero when there is no such route.
     pub(crate) fn raise_connected(&mut self, dst: F::Net, ifid: IfId, metric: u32) -> u32 {
-        let Some(list) = self.table.get_mut(&F::trunc(dst)) else {
+        let Some(list) = self.table.get_mut(F::trunc(dst)) else {
             return 0;
         };
         let taken = list.iter().any(|r| r.metric == metric);
@@ -407,7 +412,7 @@ impl<F: Family> Fib<F> {
         if left == before {
             return;
         }
-        self.table.retain(|_, list| !list.is_empty());
+        self.table.retain(|list| !list.is_empty());
         self.generation += 1;
         if changed.len() > left / 8 {
             // Made anew, it costs less.
@@ -457,7 +462,7 @@ impl<F: Family> Fib<F> {
     /// The longest prefix of which a route is in use, and of that the lowest metric.
     fn in_use(&self, dst: F::Addr) -> Option<&Route<F>> {
         let mut best = None;
-        for (_, list) in self.table.cover(&F::host(dst)) {
+        for (_, list) in self.table.cover(F::host(dst)) {
             match list.iter().find(|r| self.is_in_use(r.kind, r.ifid)) {
                 Some(route) => best = Some(route),
                 // What is for ourselves goes nowhere else.
@@ -471,17 +476,14 @@ impl<F: Family> Fib<F> {
 
     /// The route to `dst`, whether its interface is in use or not.
     pub(crate) fn configured(&self, dst: F::Addr) -> Option<&Route<F>> {
-        let (_, list) = self.table.get_lpm(&F::host(dst))?;
-        list.first()
+        self.table.longest(dst)?.first()
     }
 
     /// The route to `dst` by one interface, in use or not: the longest prefix of which there is one, and of that the
     /// lowest metric.
     pub(crate) fn route_by(&self, dst: F::Addr, ifid: IfId) -> Option<&Route<F>> {
-        let around = self
-            .table
-            .cover(&F::host(dst))
-            .inspect(|_| self.walked.step());
+        let around = self.table.cover(F::host(dst));
+        let around = around.inspect(|_| self.walked.step());
         let leads = |r: &&Route<F>| r.ifid == ifid && r.kind.is_default();
         around
             .filter_map(|(_, list)| list.iter().find(leads))
@@ -491,7 +493,7 @@ impl<F: Family> Fib<F> {
     /// The longest prefix around `net`, and longer than none, to which a route was configured.
     pub(crate) fn around(&self, net: F::Net) -> Option<F::Net> {
         let is_configured = |r: &Route<F>| matches!(r.origin, Origin::Connected | Origin::Static);
-        let around = self.table.cover(&net).filter(|(dst, list)| {
+        let around = self.table.cover(net).filter(|(dst, list)| {
             F::prefix_len(*dst) < F::prefix_len(net) && list.iter().any(is_configured)
         });
         around.last().map(|(dst, _)| dst)
@@ -507,8 +509,8 @@ impl<F: Family> Fib<F> {
     /// Every route, by prefix and then by metric.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Route<F>> {
         self.table
-            .values()
-            .flatten()
+            .iter()
+            .flat_map(|(_, list)| list)
             .inspect(|_| self.walked.step())
     }
 
@@ -520,7 +522,7 @@ impl<F: Family> Fib<F> {
     /// Removes every route, and gives the memory back.
     pub(crate) fn reset(&mut self) {
         self.routes = 0;
-        self.table = PrefixMap::new();
+        self.table = Table::default();
         self.cache = Cache::default();
         self.flat = None;
         self.down = BTreeSet::new();
@@ -528,7 +530,7 @@ impl<F: Family> Fib<F> {
     }
 
     fn insert(&mut self, route: Route<F>) {
-        match self.table.get_mut(&route.dst) {
+        match self.table.get_mut(route.dst) {
             None => {
                 self.table.insert(route.dst, SmallVec::from_buf([route]));
             }
@@ -557,7 +559,7 @@ impl<F: Family> Fib<F> {
     fn fit(&mut self) {
         let many = flat::MIN_ROUTES..flat::MAX_ROUTES;
         if self.routes == 0 {
-            self.table = PrefixMap::new();
+            self.table = Table::default();
             self.cache = Cache::default();
         }
         match self.flat {
@@ -570,7 +572,7 @@ impl<F: Family> Fib<F> {
     #[cold]
     fn flatten(&mut self) {
         let mut flat = Box::new(Flat::new());
-        for net in self.table.keys().map(F::key_net) {
+        for net in self.table.iter().map(|(net, _)| F::key_net(net)) {
             flat.set(net, self.said(net));
         }
         self.flat = Some(flat);
@@ -578,11 +580,10 @@ impl<F: Family> Fib<F> {
 
     /// What the routes to a prefix say that is no longer than a key.
     fn said(&self, net: F::Net) -> Option<Said<F>> {
-        let is_longer = |(other, _): (F::Net, _)| F::prefix_len(other) > F::KEY_BITS;
-        if F::prefix_len(net) == F::KEY_BITS && self.table.children(&net).take(2).any(is_longer) {
+        if F::prefix_len(net) == F::KEY_BITS && self.table.has_longer(net) {
             return Some(Said::Ask);
         }
-        let first = self.table.get(&net)?.first()?;
+        let first = self.table.get(net)?.first()?;
         Some(Said::Hit(RouteHit::of(first)))
     }
 }

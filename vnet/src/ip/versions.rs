@@ -26,6 +26,7 @@ use super::v6::idents::Idents;
 use super::v6::policy::Policy;
 use super::{Refusal, reassembly, v4, v6};
 use crate::base::id::IfId;
+use crate::base::on_use::OnUse;
 use crate::base::rng::Rng;
 use crate::base::stats::{DropReason, Stats};
 use crate::base::time::Instant;
@@ -46,7 +47,7 @@ pub(crate) struct Ip {
     /// Identifications of the fragments of IPv6.
     idents: Idents,
     /// Addresses that somebody else may have.
-    pub dad: Dad,
+    pub dad: OnUse<Dad>,
     /// Addresses of IPv4 that interfaces have given themselves.
     pub link_local: LinkLocal,
     /// By which addresses are selected.
@@ -54,7 +55,7 @@ pub(crate) struct Ip {
     /// What is known of anycast addresses of IPv6.
     pub anycast: Anycast,
     /// What routers have said, and what follows.
-    pub autoconf: Autoconf,
+    pub autoconf: OnUse<Autoconf>,
     /// Whether redirects of IPv6 are obeyed, where this is a host.
     pub redirects: Obey,
     /// The same of IPv4.
@@ -192,8 +193,8 @@ impl Ip {
             paths_v4: Paths::default(),
             paths: Paths::default(),
             idents: Idents::new(apart.u64()),
-            autoconf: Autoconf::new(apart.u64()),
-            dad: Dad::new(apart.u64()),
+            autoconf: OnUse::new(apart.u64()),
+            dad: OnUse::new(apart.u64()),
             link_local: LinkLocal::new(apart.u64()),
             policy: Policy::default(),
             anycast: Anycast::new(apart.u64()),
@@ -608,9 +609,13 @@ impl Ip {
         self.v4.remove_interface(ifid);
         self.v6.remove_interface(ifid);
         self.own.remove(&ifid);
-        self.dad.remove_interface(ifid);
+        if let Some(dad) = self.dad.made() {
+            dad.remove_interface(ifid);
+        }
         self.link_local.forget(ifid);
-        self.autoconf.remove_interface(ifid);
+        if let Some(autoconf) = self.autoconf.made() {
+            autoconf.remove_interface(ifid);
+        }
         self.redirected.forget_link(ifid);
         self.redirected_routes.retain(|_, (on, _)| *on != ifid);
         // The number may be given to another interface.
@@ -659,11 +664,15 @@ impl Ip {
         paths_v4.reset();
         paths.reset();
         idents.reset();
-        dad.reset();
+        if let Some(dad) = dad.made() {
+            dad.reset();
+        }
         link_local.reset();
         *policy = Policy::default();
         anycast.reset();
-        autoconf.reset();
+        if let Some(autoconf) = autoconf.made() {
+            autoconf.reset();
+        }
         redirected.clear();
         *redirected_routes = Routes::<V4>::new();
         *own = BTreeMap::new();

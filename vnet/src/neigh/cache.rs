@@ -24,6 +24,7 @@ use super::verdict::{
 use crate::base::deadline::{Armed, Deadlines};
 use crate::base::id::IfId;
 use crate::base::map::Map;
+use crate::base::on_use::OnUse;
 use crate::base::rng::Rng;
 use crate::base::slab::Slab;
 use crate::base::stats::{DropReason, Stats};
@@ -53,7 +54,7 @@ struct Entry {
 /// The neighbours of one vnet. See the [module](self).
 #[derive(Debug)]
 pub(crate) struct NeighCache {
-    config: NeighConfig,
+    config: OnUse<NeighConfig>,
     rng: Rng,
     index: Map<(IfId, IpAddr), NeighKey>,
     entries: Slab<NeighKey, Entry>,
@@ -82,8 +83,8 @@ pub(crate) struct Times {
 impl NeighCache {
     /// An empty cache with its own random stream.
     pub(crate) fn new(config: NeighConfig, mut rng: Rng) -> NeighCache {
-        NeighCache {
-            config,
+        let mut cache = NeighCache {
+            config: OnUse::new(0),
             index: Map::seeded(rng.u64()),
             rng,
             entries: Slab::default(),
@@ -94,7 +95,9 @@ impl NeighCache {
             held: HeldCount::default(),
             resolving: 0,
             said: BTreeMap::new(),
-        }
+        };
+        cache.set_config(config);
+        cache
     }
 
     /// The hot path of [`NeighCache::resolve`]: the address to send to, when it is known.
@@ -372,7 +375,9 @@ impl NeighCache {
     /// Changes times and limits. States that have begun keep their times; a lower limit applies
     /// to neighbours to come.
     pub(crate) fn set_config(&mut self, config: NeighConfig) {
-        self.config = config;
+        if config != *self.config {
+            *self.config = config;
+        }
     }
 
     /// Every neighbour, in table order.

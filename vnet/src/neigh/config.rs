@@ -1,5 +1,8 @@
 //! Times and limits of the neighbour cache.
 
+use std::sync::LazyLock;
+
+use crate::base::on_use::Part;
 use crate::base::switch::Switch;
 use crate::base::time::Duration;
 
@@ -35,6 +38,17 @@ pub(crate) struct NeighConfig {
     pub defend_interval: Duration,
     /// Whether a router answers for addresses that are behind it (RFC 1027).
     pub proxy: Switch,
+}
+
+impl Part for NeighConfig {
+    fn seeded(_: u64) -> NeighConfig {
+        NeighConfig::default()
+    }
+
+    fn unused() -> &'static NeighConfig {
+        static UNUSED: LazyLock<NeighConfig> = LazyLock::new(NeighConfig::default);
+        &UNUSED
+    }
 }
 
 impl Default for NeighConfig {

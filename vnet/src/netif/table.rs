@@ -214,7 +214,8 @@ pub(crate) const MAX_GSO: u32 = 65_535 - 120;
 
 /// The interfaces of one vnet, in the order of their creation.
 pub(crate) struct IfTable {
-    slots: Slab<IfId, Netif>,
+    /// In boxes: a table always has one slot that is free.
+    slots: Slab<IfId, Box<Netif>>,
     /// By place.
     order: Sorted<u64, IfId>,
     names: Sorted<Box<str>, IfId>,
@@ -277,11 +278,13 @@ impl IfTable {
     ) -> Result<IfId, AdminError> {
         self.check_name(name)?;
         self.made += 1;
-        let id = self.slots.insert_with_key(|id| Netif {
-            place: self.made,
-            link_account: Some(Arc::clone(&self.link_account)),
-            link_charged: 0,
-            ..make(id)
+        let id = self.slots.insert_with_key(|id| {
+            Box::new(Netif {
+                place: self.made,
+                link_account: Some(Arc::clone(&self.link_account)),
+                link_charged: 0,
+                ..make(id)
+            })
         });
         self.order.insert(self.made, id);
         self.names.insert(name.into(), id);
@@ -359,13 +362,13 @@ impl IfTable {
     /// The interface, unless it is gone.
     #[inline]
     pub(crate) fn get(&self, id: IfId) -> Option<&Netif> {
-        self.slots.get(id)
+        Some(self.slots.get(id)?)
     }
 
     /// The interface, to be changed, unless it is gone.
     #[inline]
     pub(crate) fn get_mut(&mut self, id: IfId) -> Option<&mut Netif> {
-        self.slots.get_mut(id)
+        Some(self.slots.get_mut(id)?)
     }
 
     /// Removes an interface.
@@ -379,7 +382,7 @@ impl IfTable {
         {
             gone.add(recorder.sum());
         }
-        Some(netif)
+        Some(*netif)
     }
 
     /// Fingerprints every frame from now on. Interfaces that are there already are numbered in the
@@ -466,7 +469,7 @@ impl IfTable {
         let ids = self.order.values();
         ids.filter_map(|id| {
             self.walked.step();
-            self.slots.get(*id)
+            self.get(*id)
         })
     }
 

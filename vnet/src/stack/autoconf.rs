@@ -119,11 +119,20 @@ impl Stack {
         }
     }
 
+    /// There is something new to say as a router on a link, if this is one that says anything.
+    pub(super) fn advertise_soon(&mut self, ifid: IfId) {
+        if let Some(autoconf) = self.ip.autoconf.made() {
+            autoconf.adverts.soon(ifid);
+        }
+    }
+
     /// There is something new to say as a router, on every link.
     fn advertise_everywhere(&mut self) {
         let is_wire = |i: &&Netif| i.can().needs_neighbours && i.member.is_none() && i.is_running();
         for netif in self.ifs.iter().filter(is_wire) {
-            self.ip.autoconf.adverts.soon(netif.id);
+            if let Some(autoconf) = self.ip.autoconf.made() {
+                autoconf.adverts.soon(netif.id);
+            }
         }
     }
 
@@ -161,7 +170,9 @@ impl Stack {
         match (was, self.ip.v6.tunables.forwarding) {
             // RFC 4861 section 6.2.5: those who take it for a router are told.
             (Forwarding::Enabled, Forwarding::Disabled) => {
-                self.ip.autoconf.adverts.leave();
+                if let Some(autoconf) = self.ip.autoconf.made() {
+                    autoconf.adverts.leave();
+                }
                 for ifid in self.ifs.ids() {
                     self.leaves_subnets(ifid);
                     self.leaves_routers(ifid);
@@ -385,7 +396,9 @@ impl Stack {
     pub(super) fn forget_link(&mut self, ifid: IfId) {
         self.ip.redirected.forget_link(ifid);
         self.follow_redirects();
-        self.ip.autoconf.forget_link(ifid);
+        if let Some(autoconf) = self.ip.autoconf.made() {
+            autoconf.forget_link(ifid);
+        }
         self.neigh.forget_times(ifid);
         if let Some(netif) = self.ifs.get_mut(ifid) {
             netif.said_mtu = u16::MAX;
@@ -402,7 +415,8 @@ impl Stack {
 
     /// Does what is due: asks for routers, says what a router says, and forgets what is over.
     pub(super) fn autoconf_is_due(&mut self, cx: &mut Cx) {
-        for ifid in self.ip.autoconf.take_due(cx.now) {
+        let asking = self.ip.autoconf.made().map(|a| a.take_due(cx.now));
+        for ifid in asking.unwrap_or_default() {
             if self.ifs.get(ifid).is_some_and(Netif::is_running) {
                 self.solicit_routers(cx, ifid);
             }
@@ -411,14 +425,21 @@ impl Stack {
         if self.ip.redirected.forget_old(cx.now) {
             self.follow_redirects();
         }
-        for (ifid, src, said) in std::mem::take(&mut self.ip.autoconf.adverts.farewells) {
+        let farewells = self
+            .ip
+            .autoconf
+            .made()
+            .map(|a| std::mem::take(&mut a.adverts.farewells));
+        for (ifid, src, said) in farewells.unwrap_or_default() {
             if self.ifs.get(ifid).is_some_and(Netif::is_running) {
                 let ends = (src, V6::ALL_NODES);
                 tx::neighbours::discover(self, cx, ifid, ends, said.to_bytes());
             }
         }
         let forwarding = self.ip.v6.tunables.forwarding;
-        while let Some((ifid, speech)) = self.ip.autoconf.adverts.take_due(cx.now, forwarding) {
+        while let Some(autoconf) = self.ip.autoconf.made()
+            && let Some((ifid, speech)) = autoconf.adverts.take_due(cx.now, forwarding)
+        {
             let lifetime = match speech {
                 Speech::Stays(seconds) => seconds,
                 Speech::Leaves => 0,
@@ -429,6 +450,9 @@ impl Stack {
 
     /// Makes routes and addresses those that follow from what routers have said. What is configured stays.
     pub(super) fn follow_routers(&mut self) {
+        if self.ip.autoconf.made().is_none() {
+            return;
+        }
         let Stack { ifs, ip, neigh, .. } = self;
         let runs = |ifid| ifs.get(ifid).is_some_and(Netif::is_running);
         let answers = |ifid, router: Ipv6Addr| !neigh.is_silent(ifid, router.into());
@@ -590,7 +614,7 @@ impl Stack {
         let before = self.said_as_router(ifid);
         self.tell_router(ifid, config);
         self.says_less(ifid, before);
-        self.ip.autoconf.adverts.soon(ifid);
+        self.advertise_soon(ifid);
         self.ip.note_deadlines();
     }
 

@@ -149,10 +149,10 @@ impl From<LimitReached> for AdminError {
 /// The limits, and what was seen of everything.
 #[derive(Debug)]
 pub(crate) struct Limiter {
-    /// Those that were set, in the order of [`Resource::ALL`].
-    own: [u64; Resource::ALL.len()],
-    /// The least that is in effect in the instances above.
-    ceiling: [u64; Resource::ALL.len()],
+    /// Its own, in the order of [`Resource::ALL`], if any of them was set.
+    own: Option<Box<[u64; Resource::ALL.len()]>>,
+    /// The least that is in effect in the instances above, if there are any.
+    ceiling: Option<Box<[u64; Resource::ALL.len()]>>,
     /// The weight that was set, and the least in effect in the instances above.
     own_weight: u32,
     weight_ceiling: u32,
@@ -167,14 +167,15 @@ pub(crate) struct Limiter {
     /// Entries until they are counted again.
     recount_in: u32,
     high: [u64; Resource::ALL.len()],
-    refused: [u64; Resource::ALL.len()],
+    /// How often something was refused, if anything was.
+    refused: Option<Box<[u64; Resource::ALL.len()]>>,
 }
 
 impl Default for Limiter {
     fn default() -> Limiter {
         Limiter {
-            own: defaults(),
-            ceiling: [Resource::UNLIMITED; Resource::ALL.len()],
+            own: None,
+            ceiling: None,
             own_weight: DEFAULT_WEIGHT,
             weight_ceiling: u32::MAX,
             children_now: 0,
@@ -183,40 +184,54 @@ impl Default for Limiter {
             buffers_are_full: false,
             recount_in: 0,
             high: [0; Resource::ALL.len()],
-            refused: [0; Resource::ALL.len()],
+            refused: None,
         }
     }
 }
 
 /// The limits of a new instance without a parent, in the order of [`Resource::ALL`].
 pub(crate) fn defaults() -> [u64; Resource::ALL.len()] {
-    std::array::from_fn(|index| match Resource::ALL[index] {
-        Resource::QueuedPackets => inbox::MAX_FRAMES as u64,
-        Resource::LinkBytes => DEFAULT_LINK_BYTES,
-        Resource::Routes => fib::DEFAULT_MAX_ROUTES as u64,
-        Resource::Neighbours => NeighConfig::default().limit as u64,
-        Resource::Stations => DEFAULT_STATIONS,
-        Resource::ReassemblyBytes => reassembly::Limits::default().max_bytes as u64,
-        Resource::Backlog => TcpConfig::default().max_backlog as u64,
-        Resource::Sockets
-        | Resource::Interfaces
-        | Resource::Children
-        | Resource::BufferedBytes
-        | Resource::Tasks
-        | Resource::Processor => Resource::UNLIMITED,
-    })
+    std::array::from_fn(|index| Resource::ALL[index].default_limit())
+}
+
+impl Resource {
+    /// The limit of a new instance without a parent.
+    #[inline]
+    fn default_limit(self) -> u64 {
+        match self {
+            Resource::QueuedPackets => inbox::MAX_FRAMES as u64,
+            Resource::LinkBytes => DEFAULT_LINK_BYTES,
+            Resource::Routes => fib::DEFAULT_MAX_ROUTES as u64,
+            Resource::Neighbours => NeighConfig::default().limit as u64,
+            Resource::Stations => DEFAULT_STATIONS,
+            Resource::ReassemblyBytes => reassembly::Limits::default().max_bytes as u64,
+            Resource::Backlog => TcpConfig::default().max_backlog as u64,
+            Resource::Sockets
+            | Resource::Interfaces
+            | Resource::Children
+            | Resource::BufferedBytes
+            | Resource::Tasks
+            | Resource::Processor => Resource::UNLIMITED,
+        }
+    }
 }
 
 impl Limiter {
     /// The limit in effect.
     #[inline]
     pub(crate) fn of(&self, resource: Resource) -> u64 {
-        self.own[resource as usize].min(self.ceiling[resource as usize])
+        let own = self.own.as_ref().map(|own| own[resource as usize]);
+        let ceiling = self
+            .ceiling
+            .as_ref()
+            .map(|ceiling| ceiling[resource as usize]);
+        let own = own.unwrap_or_else(|| resource.default_limit());
+        own.min(ceiling.unwrap_or(Resource::UNLIMITED))
     }
 
     /// All limits in effect, in the order of [`Resource::ALL`].
     pub(crate) fn in_effect(&self) -> [u64; Resource::ALL.len()] {
-        std::array::from_fn(|index| self.own[index].min(self.ceiling[index]))
+        std::array::from_fn(|index| self.of(Resource::ALL[index]))
     }
 
     /// The weight in effect: how much processor time is due to the instance, compared with others that want it.
@@ -231,8 +246,13 @@ impl Limiter {
 
     /// Notes that something was refused.
     pub(crate) fn refuse(&mut self, resource: Resource) -> LimitReached {
-        self.refused[resource as usize] += 1;
+        self.refused.get_or_insert_default()[resource as usize] += 1;
         LimitReached(resource)
+    }
+
+    fn refused(&self, resource: Resource) -> u64 {
+        let refused = self.refused.as_ref();
+        refused.map_or(0, |refused| refused[resource as usize])
     }
 
     #[inline]
@@ -305,13 +325,15 @@ impl Stack {
     /// Sets a limit, from now on; what there is stays. Of [`Resource::QueuedPackets`],
     /// [`Resource::Tasks`] and [`Resource::Processor`] those who have them are still to be told.
     pub(crate) fn set_limit(&mut self, resource: Resource, limit: u64) {
-        self.limits.own[resource as usize] = limit;
+        let own = self.limits.own.get_or_insert_with(|| Box::new(defaults()));
+        own[resource as usize] = limit;
         self.pass_on(resource);
     }
 
     /// Sets the limits and the weight in effect in the instance above, as [`Stack::set_limit`].
     pub(crate) fn set_ceiling(&mut self, ceiling: [u64; Resource::ALL.len()], weight: u32) {
-        self.limits.ceiling = ceiling;
+        let is_open = ceiling.iter().all(|limit| *limit == Resource::UNLIMITED);
+        self.limits.ceiling = (!is_open).then(|| Box::new(ceiling));
         self.limits.weight_ceiling = weight;
         for resource in Resource::ALL {
             self.pass_on(*resource);
@@ -385,7 +407,7 @@ impl Stack {
             current,
             high_water: limits.high[resource as usize].max(current),
             limit: limits.of(resource),
-            refused: limits.refused[resource as usize] + dropped,
+            refused: limits.refused(resource) + dropped,
         }
     }
 

@@ -164,7 +164,8 @@ impl Stack {
         }
         let inside = self.on_link(ifid, net);
         if let IpAddr::V6(inside) = inside.addr()
-            && self.ip.autoconf.assigned.remove(&(ifid, inside))
+            && let Some(autoconf) = self.ip.autoconf.made()
+            && autoconf.assigned.remove(&(ifid, inside))
         {
             self.end_address(ifid, inside.into())?;
         }
@@ -317,7 +318,7 @@ impl Stack {
             IpAddr::V4(_) => self.forget_redirects_v4(),
             IpAddr::V6(addr) => {
                 self.ip.v6.groups.join(v6::solicited_node(addr), ifid);
-                self.ip.autoconf.adverts.soon(ifid);
+                self.advertise_soon(ifid);
                 self.ip.note_deadlines();
             }
         }
@@ -328,7 +329,8 @@ impl Stack {
 
     /// Takes an address off an interface, whether it is used or not.
     fn end_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AdminError> {
-        match self.ip.dad.remove(ifid, addr) {
+        let dad = self.ip.dad.made();
+        match dad.and_then(|dad| dad.remove(ifid, addr)) {
             Some((net, phase @ (Phase::Tentative | Phase::Duplicate))) => {
                 if phase == Phase::Tentative {
                     self.ignore(ifid, addr);
@@ -360,7 +362,7 @@ impl Stack {
             IpAddr::V6(addr) => {
                 self.ip.v6.groups.leave(v6::solicited_node(addr), ifid);
                 self.says_less(ifid, said);
-                self.ip.autoconf.adverts.soon(ifid);
+                self.advertise_soon(ifid);
                 self.ip.note_deadlines();
             }
         }

@@ -9,8 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
-use smallvec::SmallVec;
-
 use crate::base::callback;
 use crate::packet::Out;
 
@@ -21,11 +19,20 @@ const ROOM: usize = 1024;
 /// There is more room when one in so many comes back of those who were woken to make room.
 const MANY: usize = 16;
 
-/// Waiters for one condition of one socket, woken in the order in which they came.
+/// Waiters for one condition of one socket, woken in the order in which they came. Mostly there is one at most.
 #[derive(Debug, Default)]
 pub(crate) struct WaitQueue {
-    waiters: SmallVec<[Waker; 1]>,
-    crowd: Option<Box<Crowd>>,
+    /// Not there when there are no others, either.
+    first: Option<Waker>,
+    /// Made with the second.
+    others: Option<Box<Others>>,
+}
+
+/// Those who came after the first.
+#[derive(Debug, Default)]
+struct Others {
+    waiters: Vec<Waker>,
+    crowd: Option<Crowd>,
 }
 
 /// What a queue knows of its waiters when they are many.
@@ -55,18 +62,30 @@ impl WaitQueue {
     /// Adds a waiter, unless it waits here already. Others may be woken for nothing.
     #[inline]
     pub(crate) fn register(&mut self, out: &mut Out, waker: &Waker) {
-        if self.waiters.len() >= FEW {
+        match &self.first {
+            None => self.first = Some(waker.clone()),
+            Some(first) if first.will_wake(waker) => {}
+            Some(_) => self.register_behind(out, waker),
+        }
+    }
+
+    /// Adds one that is not the first.
+    fn register_behind(&mut self, out: &mut Out, waker: &Waker) {
+        let others = self.others.get_or_insert_default();
+        if 1 + others.waiters.len() >= FEW {
             self.register_in_crowd(out, waker);
-        } else if !self.waiters.iter().any(|w| w.will_wake(waker)) {
-            self.waiters.push(waker.clone());
+        } else if !others.waiters.iter().any(|w| w.will_wake(waker)) {
+            others.waiters.push(waker.clone());
         }
     }
 
     fn register_in_crowd(&mut self, out: &mut Out, waker: &Waker) {
-        let waiters = &mut self.waiters;
-        let crowd = self.crowd.get_or_insert_with(|| Box::new(Crowd::new()));
-        if crowd.known.len() != waiters.len() {
-            crowd.known.extend(waiters.iter().map(address));
+        let Others { waiters, crowd } = &mut **self.others.get_or_insert_default();
+        let crowd = crowd.get_or_insert_with(Crowd::new);
+        let here = 1 + waiters.len();
+        if crowd.known.len() != here {
+            let all = self.first.iter().chain(waiters.iter());
+            crowd.known.extend(all.map(address));
         }
         let address = address(waker);
         if !crowd.known.insert(address) {
@@ -75,26 +94,38 @@ impl WaitQueue {
         if crowd.asked.remove(&address).is_some() {
             crowd.returned += 1;
         }
-        if waiters.len() >= crowd.room {
-            crowd.ask(waiters.drain(..), out);
+        if here >= crowd.room {
+            crowd.ask(self.first.take().into_iter().chain(waiters.drain(..)), out);
             crowd.known.insert(address);
         }
-        waiters.push(waker.clone());
+        match self.first {
+            None => self.first = Some(waker.clone()),
+            Some(_) => waiters.push(waker.clone()),
+        }
     }
 
     /// Wakes everyone, once the vnet's lock is released.
     #[inline]
     pub(crate) fn wake(&mut self, out: &mut Out) {
-        out.wakes.extend(self.waiters.drain(..));
-        if let Some(crowd) = &mut self.crowd {
-            crowd.known.clear();
-            crowd.let_go(out);
+        out.wakes.extend(self.first.take());
+        if let Some(others) = &mut self.others {
+            others.wake(out);
         }
     }
 
     /// True when nobody waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiters.is_empty()
+        self.first.is_none()
+    }
+}
+
+impl Others {
+    fn wake(&mut self, out: &mut Out) {
+        out.wakes.append(&mut self.waiters);
+        if let Some(crowd) = &mut self.crowd {
+            crowd.known.clear();
+            crowd.let_go(out);
+        }
     }
 }
 
@@ -138,12 +169,11 @@ impl Drop for WaitQueue {
     /// has woken everyone; one that goes with a stack that has failed does it here, without the
     /// vnet's lock.
     fn drop(&mut self) {
-        let asked = self
-            .crowd
-            .take()
-            .map(|crowd| crowd.asked)
-            .unwrap_or_default();
-        for waker in self.waiters.drain(..).chain(asked.into_values()) {
+        let others = self.others.take().map(|others| *others);
+        let Others { waiters, crowd } = others.unwrap_or_default();
+        let asked = crowd.map(|crowd| crowd.asked).unwrap_or_default();
+        let first = self.first.take().into_iter();
+        for waker in first.chain(waiters).chain(asked.into_values()) {
             callback::contained("a waker", || waker.wake());
         }
     }
@@ -176,9 +206,14 @@ mod tests {
         out.wakes.drain(..).for_each(Waker::wake);
     }
 
+    fn waiting(queue: &WaitQueue) -> impl Iterator<Item = &Waker> {
+        let others = queue.others.iter().flat_map(|others| &others.waiters);
+        queue.first.iter().chain(others)
+    }
+
     fn held(queue: &WaitQueue) -> usize {
-        let asked = queue.crowd.as_ref().map_or(0, |crowd| crowd.asked.len());
-        queue.waiters.len() + asked
+        let crowd = queue.others.as_ref().and_then(|o| o.crowd.as_ref());
+        waiting(queue).count() + crowd.map_or(0, |crowd| crowd.asked.len())
     }
 
     #[test]
@@ -226,7 +261,7 @@ mod tests {
         }
         assert!(seen > 0);
         let here = |w: &Waker| w.will_wake(&lasting);
-        assert_eq!(queue.waiters.iter().filter(|w| here(w)).count(), 1);
+        assert_eq!(waiting(&queue).filter(|w| here(w)).count(), 1);
         queue.wake(&mut out);
         assert!(out.wakes.iter().any(here));
     }
@@ -252,7 +287,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(queue.waiters.len(), waiters.len());
+        assert_eq!(waiting(&queue).count(), waiters.len());
         assert!(registrations < 10 * ROOM, "{registrations}");
     }
 }

@@ -551,10 +551,12 @@ impl Vnet {
 
     fn apply_to_bridge(&self, name: &str, op: &BridgeOp) -> Result<(), AdminError> {
         match op {
-            BridgeOp::SetBridge { config } => self.set_bridge(name, config.clone()),
+            BridgeOp::SetBridge { config } => self.set_bridge(name, (**config).clone()),
             BridgeOp::AddMember { member } => self.add_member(name, member),
             BridgeOp::RemoveMember { member } => self.remove_member(name, member),
-            BridgeOp::SetMember { member, config } => self.set_member(name, member, config.clone()),
+            BridgeOp::SetMember { member, config } => {
+                self.set_member(name, member, (**config).clone())
+            }
             BridgeOp::AddStation { member, mac, vid } => self.add_station(name, member, *mac, *vid),
             BridgeOp::RemoveStation { mac, vid } => self.remove_station(name, *mac, *vid),
         }

@@ -265,7 +265,7 @@ operations! {
             /// [`Vnet::set_bridge`](crate::Vnet::set_bridge).
             SetBridge = "set_bridge" {
                 /// How it works.
-                config: BridgeConfig,
+                config: Box<BridgeConfig>,
             },
             /// [`Vnet::add_member`](crate::Vnet::add_member).
             AddMember = "add_member" {
@@ -282,7 +282,7 @@ operations! {
                 /// The member.
                 member: String,
                 /// How the bridge treats it.
-                config: MemberConfig,
+                config: Box<MemberConfig>,
             },
             /// [`Vnet::add_station`](crate::Vnet::add_station).
             AddStation = "add_station" {
@@ -750,6 +750,12 @@ privileges = "raw-sockets,routes"
     #[derive(Serialize, Deserialize)]
     struct Ops {
         ops: Vec<Op>,
+    }
+
+    /// What is large is in a box, since each operation in a journal takes what the largest takes.
+    #[test]
+    fn an_operation_is_small() {
+        assert!(size_of::<Op>() <= 96, "{} bytes", size_of::<Op>());
     }
 
     #[test]

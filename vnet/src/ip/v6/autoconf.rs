@@ -10,12 +10,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 use std::net::Ipv6Addr;
+use std::sync::LazyLock;
 
 use ipnet::Ipv6Net;
 use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
 use crate::base::id::IfId;
+use crate::base::on_use::Part;
 use crate::base::time::{Duration, Instant};
 use crate::ip::family::V6;
 use crate::ip::redirected::{Redirected, Routes};
@@ -97,6 +99,17 @@ const SOLICITATIONS: u8 = 3;
 const SOLICITATION_INTERVAL: Duration = Duration::from_secs(4);
 /// RFC 4862 section 5.5.3 (e): what nobody but the owner of a prefix should be able to cut short.
 const TWO_HOURS: Duration = Duration::from_secs(7200);
+
+impl Part for Autoconf {
+    fn seeded(seed: u64) -> Autoconf {
+        Autoconf::new(seed)
+    }
+
+    fn unused() -> &'static Autoconf {
+        static UNUSED: LazyLock<Autoconf> = LazyLock::new(|| Autoconf::new(0));
+        &UNUSED
+    }
+}
 
 impl Autoconf {
     /// Nothing was said. Addresses follow from the secret.

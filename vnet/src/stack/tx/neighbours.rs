@@ -63,7 +63,8 @@ pub(super) fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: IpAddr) {
     }
     let mac = netif.mac;
     let retrans = s.neigh.retrans(ifid);
-    match s.ip.dad.start(cx.now, retrans, ifid, addr) {
+    let dad = s.ip.dad.made();
+    match dad.and_then(|dad| dad.start(cx.now, retrans, ifid, addr)) {
         Some(true) => {
             s.ip.note_deadlines();
             return ask_for_ourselves(s, cx, ifid, addr);
@@ -100,7 +101,9 @@ pub(super) fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: IpAddr) {
 /// Goes on asking whether others have addresses of ours, and begins to use those that nobody has.
 pub(in crate::stack) fn detect(s: &mut Stack, cx: &mut Cx) {
     let Stack { ip, neigh, .. } = &mut *s;
-    for (ifid, net, due) in ip.dad.take_due(cx.now, |ifid| neigh.retrans(ifid)) {
+    let dad = ip.dad.made();
+    let due = dad.map(|dad| dad.take_due(cx.now, |ifid| neigh.retrans(ifid)));
+    for (ifid, net, due) in due.unwrap_or_default() {
         let is_running = s.ifs.get(ifid).is_some_and(Netif::is_running);
         match due {
             // Nobody may have heard the question: it begins again when the interface runs.

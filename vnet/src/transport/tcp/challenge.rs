@@ -15,6 +15,12 @@ pub(super) struct Challenge {
     sent: u8,
 }
 
+impl Default for Challenge {
+    fn default() -> Challenge {
+        Challenge::new()
+    }
+}
+
 impl Challenge {
     /// None yet.
     pub(super) fn new() -> Challenge {

@@ -7,19 +7,15 @@ use crate::base::time::{Duration, Instant, nanos};
 /// The counters. A large segment counts as those that it stands for.
 #[derive(Clone, Debug)]
 pub(super) struct Counts {
-    /// Payload bytes sent, whether for the first time or again, and those sent again.
+    /// Payload bytes sent, whether for the first time or again.
     pub(super) bytes_out: u64,
-    pub(super) bytes_again: u64,
     /// Payload bytes that the peer has acknowledged, and of those that arrived, those in order.
     pub(super) bytes_acked: u64,
     pub(super) bytes_in: u64,
-    /// Payload bytes that the peer has reported as marked.
-    pub(super) bytes_marked: u64,
     pub(super) segments_out: u64,
     pub(super) segments_in: u64,
     pub(super) data_out: u64,
     pub(super) data_in: u64,
-    pub(super) again: u64,
     /// When data last arrived.
     pub(super) last_data_in: Instant,
     pub(super) round: Round,
@@ -32,10 +28,10 @@ pub(super) struct Round {
     /// Acknowledged, it ends the round.
     end: SeqNum,
     began: Instant,
-    /// `bytes_acked` when it began.
-    acked: u64,
+    /// The lower half of `bytes_acked` when it began: a window is smaller.
+    acked: u32,
     /// What was acknowledged in the round before, and how long that took, in nanoseconds.
-    sample: u64,
+    sample: u32,
     took: u64,
     /// There was less to send in it than the window had room for.
     limited: bool,
@@ -44,14 +40,14 @@ pub(super) struct Round {
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
-    /// There is nothing to send, or on its way.
-    Idle,
     /// The network: what was sent is on its way.
     Network,
     /// The peer's window.
     Window,
     /// The send buffer: all of it is on its way, and the application waits to write more.
     Buffer,
+    /// There is nothing to send, or on its way. How long is not counted.
+    Idle,
 }
 
 /// How long a connection has waited for what.
@@ -60,22 +56,19 @@ pub(super) struct Limits {
     now: Limit,
     since: Instant,
     /// In nanoseconds, by the number of the limit; the current one apart.
-    spent: [u64; 4],
+    spent: [u64; Limit::Idle as usize],
 }
 
 impl Counts {
     pub(super) fn new(now: Instant) -> Counts {
         Counts {
             bytes_out: 0,
-            bytes_again: 0,
             bytes_acked: 0,
             bytes_in: 0,
-            bytes_marked: 0,
             segments_out: 0,
             segments_in: 0,
             data_out: 0,
             data_in: 0,
-            again: 0,
             last_data_in: now,
             round: Round {
                 end: SeqNum(0),
@@ -88,7 +81,7 @@ impl Counts {
             limits: Limits {
                 now: Limit::Idle,
                 since: now,
-                spent: [0; 4],
+                spent: [0; Limit::Idle as usize],
             },
         }
     }
@@ -121,7 +114,7 @@ impl Counts {
         if self.limits.now == Limit::Idle {
             self.limits.turn(now, Limit::Network);
             let round = &mut self.round;
-            (round.end, round.began, round.acked) = (nxt, now, self.bytes_acked);
+            (round.end, round.began, round.acked) = (nxt, now, self.bytes_acked as u32);
         }
     }
 
@@ -131,10 +124,10 @@ impl Counts {
     pub(super) fn on_acked(&mut self, now: Instant, [before, ack, nxt]: [SeqNum; 3], limit: Limit) {
         let round = &mut self.round;
         if !before.precedes(ack, round.end) {
-            round.sample = self.bytes_acked - round.acked;
+            round.sample = (self.bytes_acked as u32).wrapping_sub(round.acked);
             round.took = now.as_nanos() - round.began.as_nanos();
             round.limited = matches!(limit, Limit::Idle | Limit::Buffer);
-            (round.end, round.began, round.acked) = (nxt, now, self.bytes_acked);
+            (round.end, round.began, round.acked) = (nxt, now, self.bytes_acked as u32);
         }
         self.limits.turn(now, limit);
     }
@@ -167,7 +160,9 @@ impl Limits {
     #[inline]
     pub(super) fn turn(&mut self, now: Instant, limit: Limit) {
         if self.now != limit {
-            self.spent[self.now as usize] += now.as_nanos() - self.since.as_nanos();
+            if let Some(spent) = self.spent.get_mut(self.now as usize) {
+                *spent += now.as_nanos() - self.since.as_nanos();
+            }
             (self.now, self.since) = (limit, now);
         }
     }

@@ -198,7 +198,7 @@ impl Tcp {
             until: None,
         });
         l.waiters.readers.wake(cx.out);
-        self.enter_tuple(half.key, half.local, Slot::Connection(id));
+        self.enter_tuple(&half.key(), half.local, Slot::Connection(id));
         self.stats.passive_opens += 1;
         self.stats.fast_opens_in += 1;
         self.settle(cx, id);
@@ -226,7 +226,7 @@ impl Tcp {
             let seed = self.secret.seed();
             let cookies = || Box::new(Cookies::seeded(seed));
             let known = self.fast_open.get_or_insert_with(cookies);
-            known.learn(&c.key, now, &learnt);
+            known.learn(&c.key(), now, &learnt);
         }
     }
 }

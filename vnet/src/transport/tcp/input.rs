@@ -28,19 +28,10 @@ impl Tcp {
     pub(crate) fn input(&mut self, cx: &mut Cx<'_>, seg: SegmentIn<'_>) -> Verdict {
         self.stats.segments_in += 1;
         let key = FourTuple::new(seg.dst, seg.src);
-        match self.by_tuple.get(&key) {
-            Some(Slot::Connection(id)) => {
-                let id = *id;
-                self.input_connection(cx, id, seg)
-            }
-            Some(Slot::HalfOpen(id)) => {
-                let id = *id;
-                self.input_half_open(cx, id, seg)
-            }
-            Some(Slot::TimeWait(id)) => {
-                let id = *id;
-                self.input_time_wait(cx, id, seg)
-            }
+        match self.holder(&key) {
+            Some(Slot::Connection(id)) => self.input_connection(cx, id, seg),
+            Some(Slot::HalfOpen(id)) => self.input_half_open(cx, id, seg),
+            Some(Slot::TimeWait(id)) => self.input_time_wait(cx, id, seg),
             None => self.input_listener(cx, key, seg),
         }
     }
@@ -62,8 +53,7 @@ impl Tcp {
             ..seg
         };
         let verdict = self.input(cx, rest);
-        if let Some(Slot::Connection(id)) = self.by_tuple.get(&key) {
-            let id = *id;
+        if let Some(Slot::Connection(id)) = self.holder(&key) {
             if let Some(c) = self.connections.get_mut(id) {
                 c.acknowledge();
             }
@@ -86,10 +76,9 @@ impl Tcp {
         what: IcmpKind,
     ) -> Verdict {
         let key = FourTuple::new(local, remote);
-        let Some(Slot::Connection(id)) = self.by_tuple.get(&key) else {
+        let Some(Slot::Connection(id)) = self.holder(&key) else {
             return Verdict::Drop(DropReason::IcmpIgnored);
         };
-        let id = *id;
         let Some(c) = self.connections.get_mut(id) else {
             return Verdict::Drop(DropReason::IcmpIgnored);
         };
@@ -255,13 +244,15 @@ impl Tcp {
             return Verdict::Drop(DropReason::NoSocket);
         };
         let Some(l) = self.listeners.get_mut(h.listener) else {
-            self.forget_tuple(h.key, h.local);
+            self.forget_tuple(&h.key(), h.local, Slot::HalfOpen(id));
             return Verdict::Drop(DropReason::NoSocket);
         };
         let mut env = Env::new(&self.config, &mut self.stats, cx);
         let connection = Connection::accepted(&mut env, &h, Arc::clone(&l.options), &seg);
         let conn = self.connections.insert(Box::new(connection));
-        self.by_tuple.insert(h.key, Slot::Connection(conn));
+        let key = h.key();
+        self.by_tuple.remove(&key, Slot::HalfOpen(id));
+        self.by_tuple.insert(&key, Slot::Connection(conn));
         l.ready.push_back(conn);
         l.waiters.readers.wake(cx.out);
         self.stats.passive_opens += 1;
@@ -320,7 +311,7 @@ impl Tcp {
         };
         // RFC 9293 3.6.1: our initial number must be beyond the last one used.
         let floor = t.snd_nxt + 0x1_0000;
-        self.open_passively(cx, t.key, seg, listener, Some(floor))
+        self.open_passively(cx, t.key(), seg, listener, Some(floor))
     }
 
     /// No connection: a listener, or nobody (RFC 9293 3.10.7.1 and 3.10.7.2).
@@ -545,7 +536,6 @@ impl Tcp {
         let window = l.options.recv_buffer(&self.config);
         Some(HalfOpen {
             listener,
-            key,
             local: seg.dst,
             remote: seg.src,
             iss: self.secret.isn(now, &key),
@@ -572,14 +562,14 @@ impl Tcp {
 
     /// Keeps a request until its handshake is complete.
     fn keep_half_open(&mut self, half: HalfOpen) -> HalfId {
-        let (key, local, resend_at) = (half.key, half.local, half.resend_at);
+        let (key, local, resend_at) = (half.key(), half.local, half.resend_at);
         let listener = half.listener;
         let slot = self.half_open.insert(Box::new(half));
         if let Some(l) = self.listeners.get_mut(listener) {
             l.requests.push(&mut self.half_open, slot);
         }
         self.requests.push(&mut self.half_open, slot);
-        self.enter_tuple(key, local, Slot::HalfOpen(slot));
+        self.enter_tuple(&key, local, Slot::HalfOpen(slot));
         if let Some(h) = self.half_open.get_mut(slot) {
             self.deadlines
                 .arm(&mut h.armed, Slot::HalfOpen(slot), resend_at);

@@ -74,7 +74,6 @@ pub(super) enum Deferral {
 #[derive(Debug)]
 pub(super) struct HalfOpen {
     pub(super) listener: ListenerId,
-    pub(super) key: FourTuple,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) iss: SeqNum,
@@ -105,6 +104,11 @@ pub(super) struct HalfOpen {
 }
 
 impl HalfOpen {
+    /// Its four-tuple.
+    pub(super) fn key(&self) -> FourTuple {
+        FourTuple::new(self.local, self.remote)
+    }
+
     pub(super) fn syn_ack(&self, now: Instant) -> SegmentOut {
         let mut options = TcpOptions {
             timestamp: self.timestamp(now),

@@ -64,7 +64,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::base::deadline::Deadlines;
-use crate::base::map::Map;
+use crate::base::map::{Index, Map};
 use crate::base::rng::Rng;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
@@ -107,7 +107,8 @@ pub(crate) struct Tcp {
     socket_limit: usize,
     stats: TcpStats,
     secret: Secret,
-    by_tuple: Map<FourTuple, Slot>,
+    /// What has which four-tuple.
+    by_tuple: Index<Slot>,
     connections: Slab<ConnId, Box<Connection>>,
     half_open: Slab<HalfId, Box<HalfOpen>>,
     /// How many of `connections` have lost their socket and go on by themselves.
@@ -126,6 +127,7 @@ pub(crate) struct Tcp {
     /// unspecified address of the family.
     local_use: Map<(u128, u16), u32>,
     deadlines: Deadlines<TimerKey>,
+    shared_options: options::Shared,
     /// Connections that may have something to send, in turn.
     ready: VecDeque<ConnId>,
     /// Handshake and reset segments that wait to be sent.
@@ -142,7 +144,7 @@ impl Tcp {
             stats: TcpStats::default(),
             fast_open: None,
             secret: Secret::new([rng.u64(), rng.u64()]),
-            by_tuple: Map::seeded(rng.u64()),
+            by_tuple: Index::seeded(rng.u64()),
             connections: Slab::default(),
             orphans: 0,
             half_open: Slab::default(),
@@ -153,6 +155,7 @@ impl Tcp {
             ports: Ports::seeded(rng.u64()),
             local_use: Map::seeded(rng.u64()),
             deadlines: Deadlines::default(),
+            shared_options: options::Shared::default(),
             ready: VecDeque::new(),
             replies: VecDeque::new(),
         }
@@ -392,8 +395,9 @@ impl Tcp {
             return;
         };
         // A socket may look at a connection that left long ago, whose tuple is another's now.
-        let on_wire = self.by_tuple.get(&c.key) == Some(&Slot::Connection(id));
-        let (key, local) = (c.key, c.local);
+        let slot = Slot::Connection(id);
+        let (key, local) = (c.key(), c.local);
+        let on_wire = self.by_tuple.has(&key, slot);
         let gone = c.owner == Owner::Nobody;
         if on_wire {
             // Where both have closed at once, the FIN has been acknowledged before (RFC 9293, figure 12).
@@ -409,8 +413,9 @@ impl Tcp {
                     let last_ack = owes_ack.then(|| record.ack(cx.now));
                     let until = record.until;
                     let tw = self.time_wait.insert(Box::new(record));
+                    self.by_tuple.remove(&key, slot);
                     let slot = Slot::TimeWait(tw);
-                    self.by_tuple.insert(key, slot);
+                    self.by_tuple.insert(&key, slot);
                     if let Some(t) = self.time_wait.get_mut(tw) {
                         self.deadlines.arm(&mut t.armed, slot, until);
                     }
@@ -422,9 +427,9 @@ impl Tcp {
                     if owes_ack {
                         reply(&mut self.replies, record.ack(cx.now));
                     }
-                    self.forget_tuple(key, local);
+                    self.forget_tuple(&key, local, slot);
                 }
-                None => self.forget_tuple(key, local),
+                None => self.forget_tuple(&key, local, slot),
             }
         }
         if gone && let Some(mut c) = self.connections.remove(id) {
@@ -433,8 +438,19 @@ impl Tcp {
         }
     }
 
-    /// Enters a four-tuple.
-    fn enter_tuple(&mut self, key: FourTuple, local: SocketAddr, slot: Slot) {
+    /// What has a four-tuple.
+    #[inline]
+    fn holder(&self, key: &FourTuple) -> Option<Slot> {
+        self.by_tuple.get(key, |slot| match slot {
+            Slot::Connection(id) => self.connections.get(id).is_some_and(|c| c.key() == *key),
+            Slot::HalfOpen(id) => self.half_open.get(id).is_some_and(|h| h.key() == *key),
+            Slot::TimeWait(id) => self.time_wait.get(id).is_some_and(|t| t.key() == *key),
+        })
+    }
+
+    /// Enters a four-tuple, which nothing else has.
+    fn enter_tuple(&mut self, key: &FourTuple, local: SocketAddr, slot: Slot) {
+        debug_assert_eq!(self.holder(key), None, "a four-tuple has one holder");
         self.by_tuple.insert(key, slot);
         for address in [local.ip(), unspecified_like(local.ip())] {
             *self
@@ -443,9 +459,9 @@ impl Tcp {
         }
     }
 
-    /// Takes a four-tuple out.
-    fn forget_tuple(&mut self, key: FourTuple, local: SocketAddr) {
-        if self.by_tuple.remove(&key).is_none() {
+    /// Takes a four-tuple out, and who has it.
+    fn forget_tuple(&mut self, key: &FourTuple, local: SocketAddr, slot: Slot) {
+        if !self.by_tuple.remove(key, slot) {
             return;
         }
         for address in [local.ip(), unspecified_like(local.ip())] {
@@ -476,7 +492,7 @@ impl Tcp {
 
     fn remove_half_open(&mut self, id: HalfId) -> Option<Box<HalfOpen>> {
         let h = self.take_half_open(id)?;
-        self.forget_tuple(h.key, h.local);
+        self.forget_tuple(&h.key(), h.local, Slot::HalfOpen(id));
         Some(h)
     }
 
@@ -494,7 +510,7 @@ impl Tcp {
     fn remove_time_wait(&mut self, id: TimeWaitId) -> Option<Box<TimeWait>> {
         let mut t = self.time_wait.remove(id)?;
         self.deadlines.forget(&mut t.armed);
-        self.forget_tuple(t.key, t.local);
+        self.forget_tuple(&t.key(), t.local, Slot::TimeWait(id));
         Some(t)
     }
 }

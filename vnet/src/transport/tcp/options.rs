@@ -1,6 +1,7 @@
 //! The options that two ends negotiate in their SYNs (RFC 7323, RFC 2018, RFC 9293 3.7.1), and the options of sockets.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use crate::base::id::IfId;
 use crate::base::time::{Duration, Instant};
@@ -216,6 +217,28 @@ impl Options {
     /// Silence after which a peer is probed.
     pub(super) fn idle(&self, config: &TcpConfig) -> Duration {
         self.keepalive_idle.unwrap_or(config.keepalive_idle)
+    }
+}
+
+/// Options that connections and listeners of a vnet were given lately: most of them are given the same, and share them.
+#[derive(Debug, Default)]
+pub(super) struct Shared(Vec<Arc<Options>>);
+
+impl Shared {
+    /// As many are remembered.
+    const MOST: usize = 4;
+
+    /// These options, in the place where others have them if some do.
+    pub(super) fn share(&mut self, options: Options) -> Arc<Options> {
+        if let Some(known) = self.0.iter().find(|known| ***known == options) {
+            return Arc::clone(known);
+        }
+        let options = Arc::new(options);
+        if self.0.len() == Shared::MOST {
+            self.0.remove(0);
+        }
+        self.0.push(Arc::clone(&options));
+        options
     }
 }
 

@@ -17,8 +17,10 @@ use crate::transport::edge::ReadMode;
 /// Segments below this are merged when they pile up.
 const TINY: usize = 512;
 const TAIL: usize = 4096;
-/// The first tail, which is kept for the next message where there is no more than it.
+/// The first tail, which is kept for the next message where there is no more than it; and the same for messages of a few
+/// bytes, as long as there are no longer ones.
 const FIRST_TAIL: usize = 2 * SHORT;
+const LEAST_TAIL: usize = 24;
 /// What a slice ahead of a gap costs besides its bytes.
 const BLOCK_OVERHEAD: usize = 256;
 /// Above so many bytes, overhead included, blocks ahead of a gap are copied out of the memory that
@@ -35,6 +37,13 @@ pub(super) struct RecvQueue {
     len: usize,
     /// Bytes of the first slice that were read, and whose memory is still held.
     spent: usize,
+    /// Made with the first segment that arrives out of order or twice, and gone when there is nothing more to say of it.
+    gap: Option<Box<Gap>>,
+}
+
+/// What arrived ahead of a gap, and what the peer is to be told of it.
+#[derive(Debug, Default)]
+struct Gap {
     ahead: VecDeque<Block>,
     ahead_charge: usize,
     report: Report,
@@ -103,19 +112,23 @@ impl RecvQueue {
     /// Bytes of memory held: those that can be read, those that share their memory, and those ahead
     /// of a gap with what they cost besides.
     pub(super) fn cost(&self) -> usize {
-        self.len + self.spent + self.ahead_charge
+        let ahead = self.gap.as_ref().map_or(0, |gap| gap.ahead_charge);
+        self.len + self.spent + ahead
     }
 
     /// Bytes ahead of a gap.
     #[cfg(test)]
     pub(super) fn ahead_len(&self) -> usize {
-        self.ahead.iter().map(|b| b.payload.len()).sum()
+        let gap = self.gap.iter();
+        gap.flat_map(|gap| &gap.ahead)
+            .map(|b| b.payload.len())
+            .sum()
     }
 
     /// True when there is a gap with data behind it.
     #[inline]
     pub(super) fn has_gap(&self) -> bool {
-        !self.ahead.is_empty()
+        self.gap.as_ref().is_some_and(|gap| !gap.ahead.is_empty())
     }
 
     /// Appends in-order bytes.
@@ -125,7 +138,10 @@ impl RecvQueue {
         if self.len == 0
             && let Some(bytes) = payload.short()
         {
-            self.tail.reserve(FIRST_TAIL);
+            self.tail.reserve(match len <= LEAST_TAIL {
+                true => LEAST_TAIL,
+                false => FIRST_TAIL,
+            });
             self.tail.extend_from_slice(bytes);
             self.len = len;
             return;
@@ -154,9 +170,14 @@ impl RecvQueue {
                 self.spent = 0;
             }
         }
-        if self.tail.capacity() - self.tail.len() < payload.len() {
-            self.freeze_tail();
-            self.tail.reserve(TAIL);
+        let (held, room) = (self.tail.len(), self.tail.capacity());
+        if room - held < payload.len() {
+            if room < FIRST_TAIL && held + payload.len() <= FIRST_TAIL {
+                self.tail.reserve(FIRST_TAIL - held);
+            } else {
+                self.freeze_tail();
+                self.tail.reserve(TAIL);
+            }
         }
         for slice in payload.slices() {
             self.tail.extend_from_slice(slice);
@@ -174,6 +195,153 @@ impl RecvQueue {
         payload: Payload,
         budget: usize,
     ) -> Ahead {
+        let gap = self.gap.get_or_insert_default();
+        let outcome = gap.insert(nxt, seq, payload, budget);
+        self.drop_gap_if_over();
+        outcome
+    }
+
+    fn drop_gap_if_over(&mut self) {
+        self.gap.take_if(|gap| gap.is_over());
+    }
+
+    /// Moves blocks that are now in order behind the in-order bytes and returns the new `nxt`.
+    /// What was expected next has moved from `old` to `nxt`.
+    #[inline]
+    pub(super) fn close_gap(&mut self, old: SeqNum, nxt: SeqNum) -> SeqNum {
+        let Some(mut gap) = self.gap.take_if(|gap| !gap.ahead.is_empty()) else {
+            return nxt;
+        };
+        let segment_end = nxt;
+        let mut nxt = nxt;
+        let mut duplicate = Duplicate::default();
+        while let Some(front) = gap.ahead.front() {
+            if old.precedes(nxt, front.start) {
+                break;
+            }
+            let Some(mut block) = gap.ahead.pop_front() else {
+                break;
+            };
+            gap.ahead_charge -= block.charge();
+            let end = block.end();
+            duplicate.add(old, block.start, old.earlier(end, segment_end));
+            if old.precedes(nxt, end) {
+                block.payload.advance(nxt.since(block.start) as usize);
+                nxt = end;
+                self.push(block.payload);
+            }
+        }
+        let report = &mut gap.report;
+        report.recent.retain(|(_, end)| old.precedes(nxt, *end));
+        // What is old already of the same segment comes before it.
+        report.duplicate = report.duplicate.or(duplicate.0);
+        self.gap = Some(gap);
+        self.drop_gap_if_over();
+        nxt
+    }
+
+    /// Forgets what is ahead of a gap: the stream ends before it.
+    pub(super) fn discard_ahead(&mut self) {
+        if let Some(gap) = &mut self.gap {
+            gap.ahead.clear();
+            gap.ahead_charge = 0;
+            gap.report.recent.clear();
+            self.drop_gap_if_over();
+        }
+    }
+
+    /// Notes that `range` arrived although it was here (RFC 2883).
+    pub(super) fn note_duplicate(&mut self, range: (SeqNum, SeqNum)) {
+        self.gap.get_or_insert_default().report.duplicate = Some(range);
+    }
+
+    /// The blocks to report now, at most `max`.
+    pub(super) fn sack_blocks(&mut self, max: usize) -> SackBlocks {
+        let mut blocks = SackBlocks::NONE;
+        let Some(gap) = &mut self.gap else {
+            return blocks;
+        };
+        // RFC 2883 4: the duplicate comes first, and in one acknowledgement only.
+        let duplicate = gap.report.duplicate.take();
+        let recent = gap.report.recent.iter().copied();
+        for (start, end) in duplicate.into_iter().chain(recent) {
+            if blocks.as_slice().len() == max || !blocks.push((start.0, end.0)) {
+                break;
+            }
+        }
+        self.drop_gap_if_over();
+        blocks
+    }
+
+    /// How many blocks there are to report.
+    #[inline]
+    pub(super) fn sack_count(&self) -> usize {
+        self.gap.as_ref().map_or(0, |gap| gap.report.len())
+    }
+
+    /// Hands out up to `max` bytes and returns how many.
+    pub(super) fn read(&mut self, max: usize, into: &mut Payload, mode: ReadMode) -> usize {
+        let want = max.min(self.len);
+        let mut left = want;
+        if mode == ReadMode::Peek {
+            for slice in &self.slices {
+                let take = left.min(slice.len());
+                into.push(slice.slice(..take));
+                left -= take;
+            }
+            into.push_copy(&self.tail[..left]);
+            return want;
+        }
+        self.len -= want;
+        while left > 0 {
+            let Some(front) = self.slices.front_mut() else {
+                if left <= SHORT && into.is_empty() {
+                    into.push_copy(&self.tail[..left]);
+                    match left == self.tail.len() {
+                        // Its beginning is free again, as well.
+                        true => self.tail.clear(),
+                        false => self.tail.advance(left),
+                    }
+                } else {
+                    into.push(self.tail.split_to(left).freeze());
+                }
+                break;
+            };
+            if front.len() > left {
+                into.push(front.split_to(left));
+                self.spent += left;
+                break;
+            }
+            left -= front.len();
+            into.push(std::mem::take(front));
+            self.slices.pop_front();
+            self.spent = 0;
+        }
+        if self.len == 0 {
+            match self.tail.capacity() <= FIRST_TAIL {
+                true => self.tail.clear(),
+                false => self.tail = BytesMut::new(),
+            }
+            self.spent = 0;
+        }
+        want
+    }
+
+    fn freeze_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.slices.push_back(self.tail.split().freeze());
+        }
+    }
+}
+
+impl Gap {
+    /// Nothing is ahead, and nothing is to be said.
+    fn is_over(&self) -> bool {
+        self.ahead.is_empty() && self.report.len() == 0
+    }
+
+    /// See [`RecvQueue::insert_ahead`].
+    fn insert(&mut self, nxt: SeqNum, seq: SeqNum, payload: Payload, budget: usize) -> Ahead {
         let (start, end) = (seq, seq + payload.len() as u32);
         let mut at = self.behind(nxt, start);
         let mut from = start;
@@ -231,127 +399,6 @@ impl RecvQueue {
         self.ahead.iter().rposition(before).map_or(0, |i| i + 1)
     }
 
-    /// Moves blocks that are now in order behind the in-order bytes and returns the new `nxt`.
-    /// What was expected next has moved from `old` to `nxt`.
-    #[inline]
-    pub(super) fn close_gap(&mut self, old: SeqNum, nxt: SeqNum) -> SeqNum {
-        if self.ahead.is_empty() {
-            return nxt;
-        }
-        let segment_end = nxt;
-        let mut nxt = nxt;
-        let mut duplicate = Duplicate::default();
-        while let Some(front) = self.ahead.front() {
-            if old.precedes(nxt, front.start) {
-                break;
-            }
-            let Some(mut block) = self.ahead.pop_front() else {
-                break;
-            };
-            self.ahead_charge -= block.charge();
-            let end = block.end();
-            duplicate.add(old, block.start, old.earlier(end, segment_end));
-            if old.precedes(nxt, end) {
-                block.payload.advance(nxt.since(block.start) as usize);
-                nxt = end;
-                self.push(block.payload);
-            }
-        }
-        let recent = &mut self.report.recent;
-        recent.retain(|(_, end)| old.precedes(nxt, *end));
-        // What is old already of the same segment comes before it.
-        self.report.duplicate = self.report.duplicate.or(duplicate.0);
-        nxt
-    }
-
-    /// Forgets what is ahead of a gap: the stream ends before it.
-    pub(super) fn discard_ahead(&mut self) {
-        self.ahead.clear();
-        self.ahead_charge = 0;
-        self.report.recent.clear();
-    }
-
-    /// Notes that `range` arrived although it was here (RFC 2883).
-    pub(super) fn note_duplicate(&mut self, range: (SeqNum, SeqNum)) {
-        self.report.duplicate = Some(range);
-    }
-
-    /// The blocks to report now, at most `max`.
-    pub(super) fn sack_blocks(&mut self, max: usize) -> SackBlocks {
-        let mut blocks = SackBlocks::NONE;
-        // RFC 2883 4: the duplicate comes first, and in one acknowledgement only.
-        let duplicate = self.report.duplicate.take();
-        for (start, end) in duplicate
-            .into_iter()
-            .chain(self.report.recent.iter().copied())
-        {
-            if blocks.as_slice().len() == max || !blocks.push((start.0, end.0)) {
-                break;
-            }
-        }
-        blocks
-    }
-
-    /// How many blocks there are to report.
-    #[inline]
-    pub(super) fn sack_count(&self) -> usize {
-        self.report.recent.len() + usize::from(self.report.duplicate.is_some())
-    }
-
-    /// Hands out up to `max` bytes and returns how many.
-    pub(super) fn read(&mut self, max: usize, into: &mut Payload, mode: ReadMode) -> usize {
-        let want = max.min(self.len);
-        let mut left = want;
-        if mode == ReadMode::Peek {
-            for slice in &self.slices {
-                let take = left.min(slice.len());
-                into.push(slice.slice(..take));
-                left -= take;
-            }
-            into.push_copy(&self.tail[..left]);
-            return want;
-        }
-        self.len -= want;
-        while left > 0 {
-            let Some(front) = self.slices.front_mut() else {
-                if left <= SHORT && into.is_empty() {
-                    into.push_copy(&self.tail[..left]);
-                    match left == self.tail.len() {
-                        // Its beginning is free again, as well.
-                        true => self.tail.clear(),
-                        false => self.tail.advance(left),
-                    }
-                } else {
-                    into.push(self.tail.split_to(left).freeze());
-                }
-                break;
-            };
-            if front.len() > left {
-                into.push(front.split_to(left));
-                self.spent += left;
-                break;
-            }
-            left -= front.len();
-            into.push(std::mem::take(front));
-            self.slices.pop_front();
-            self.spent = 0;
-        }
-        if self.len == 0 {
-            match self.tail.capacity() <= FIRST_TAIL {
-                true => self.tail.clear(),
-                false => self.tail = BytesMut::new(),
-            }
-            self.spent = 0;
-        }
-        want
-    }
-
-    fn freeze_tail(&mut self) {
-        if !self.tail.is_empty() {
-            self.slices.push_back(self.tail.split().freeze());
-        }
-    }
-
     /// The contiguous run of blocks that contains `seq`.
     fn run_around(&self, nxt: SeqNum, seq: SeqNum) -> (SeqNum, SeqNum) {
         let at = self.behind(nxt, seq).saturating_sub(1);
@@ -367,6 +414,11 @@ impl RecvQueue {
 }
 
 impl Report {
+    /// How many blocks there are to report.
+    fn len(&self) -> usize {
+        self.recent.len() + usize::from(self.duplicate.is_some())
+    }
+
     fn note(&mut self, nxt: SeqNum, run: (SeqNum, SeqNum)) {
         self.recent
             .retain(|(start, end)| nxt.precedes(*start, run.0) || nxt.precedes(run.1, *end));
@@ -418,7 +470,8 @@ mod tests {
                         let did = queue.insert_ahead(abs(nxt), abs(from), p, 1 << 20);
                         prop_assert_eq!(did, if new { Ahead::Stored } else { Ahead::Duplicate });
                     }
-                    prop_assert_eq!(queue.report.duplicate, twice);
+                    let duplicate = queue.gap.as_ref().and_then(|gap| gap.report.duplicate);
+                    prop_assert_eq!(duplicate, twice);
                     have[from as usize..end as usize].fill(true);
                 }
                 let model_nxt = have.iter().skip(nxt as usize).position(|h| !h);
@@ -426,7 +479,9 @@ mod tests {
                 if nxt > 0 {
                     prop_assert!(have[nxt as usize - 1]);
                 }
-                queue.report.duplicate = None;
+                if let Some(gap) = &mut queue.gap {
+                    gap.report.duplicate = None;
+                }
                 for &(l, r) in queue.sack_blocks(4).as_slice() {
                     let (l, r) = (SeqNum(l).since(SeqNum(base)), SeqNum(r).since(SeqNum(base)));
                     prop_assert!((l..r).all(|i| have[i as usize]));
@@ -443,7 +498,8 @@ mod tests {
             }
             queue.read(usize::MAX, &mut out, ReadMode::Consume);
             // Nothing that was read is counted as held any more.
-            prop_assert_eq!(queue.cost(), queue.ahead_charge);
+            let ahead = queue.gap.as_ref().map_or(0, |gap| gap.ahead_charge);
+            prop_assert_eq!(queue.cost(), ahead);
             prop_assert_eq!(out.to_bytes(), payload(0..nxt).to_bytes());
             prop_assert_eq!(queue.has_gap(), have.iter().skip(nxt as usize).any(|h| *h));
         }

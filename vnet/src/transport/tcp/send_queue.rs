@@ -14,9 +14,10 @@ use crate::packet::payload::{Payload, SHORT};
 /// Writes up to this size are copied into the tail.
 pub(super) const SMALL_WRITE: usize = 4096;
 /// Room for writes after each other when there is none; for those that are short, of which a connection may have one
-/// and then rest for long.
+/// and then rest for long, and for those of a few bytes.
 const FIRST_TAIL: usize = 512;
 const SHORT_TAIL: usize = 2 * SHORT;
+const LEAST_TAIL: usize = 24;
 const LARGE_TAIL: usize = 4096;
 /// What a slice costs besides its bytes.
 const SLICE_COST: usize = 64;
@@ -82,19 +83,29 @@ impl SendQueue {
     /// Appends a copy.
     pub(super) fn push_copy(&mut self, data: &[u8]) {
         if self.tail.capacity() - self.tail.len() < data.len() {
-            // A tail that filled up between two transmissions belongs to a writer of many small
-            // pieces: it gets a larger one.
-            let want = match self.tail.is_empty() {
-                true if data.len() <= SHORT => SHORT_TAIL,
-                true => FIRST_TAIL,
-                false => LARGE_TAIL,
-            };
-            self.freeze_tail();
-            // Takes the old memory over when nobody refers to it any more.
-            self.tail.reserve(want.max(data.len()));
+            self.make_room(data.len());
         }
         self.tail.extend_from_slice(data);
         self.end += data.len() as u32;
+    }
+
+    /// Makes room for a write of so many bytes.
+    fn make_room(&mut self, len: usize) {
+        let held = self.tail.len();
+        if held > 0 && self.tail.capacity() < SHORT_TAIL && held + len <= SHORT_TAIL {
+            return self.tail.reserve(SHORT_TAIL - held);
+        }
+        // A tail that filled up between two transmissions belongs to a writer of many small
+        // pieces: it gets a larger one.
+        let want = match held {
+            0 if len <= LEAST_TAIL => LEAST_TAIL,
+            0 if len <= SHORT => SHORT_TAIL,
+            0 => FIRST_TAIL,
+            _ => LARGE_TAIL,
+        };
+        self.freeze_tail();
+        // Takes the old memory over when nobody refers to it any more.
+        self.tail.reserve(want.max(len));
     }
 
     /// The `len` bytes from `from` on, by reference; or a copy, of a few that were copied when they were written.

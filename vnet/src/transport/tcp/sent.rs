@@ -149,6 +149,8 @@ impl Sent {
             None => {
                 self.una = start;
                 self.highest = start;
+                // Many connections never have more than one; a second one gets room for four.
+                self.ranges.reserve_exact(1);
             }
         }
         self.ranges.push_back(Range {

@@ -54,7 +54,7 @@ impl Tcp {
             self.ephemeral_for(cx, local, remote)?
         } else {
             let key = FourTuple::new(local, remote);
-            let taken = self.by_tuple.contains(&key)
+            let taken = self.holder(&key).is_some()
                 || self.ports.conflicts(local, options.domain, reuse)
                 || (reuse == Reuse::Exclusive && self.uses_of(local) > 0);
             if taken {
@@ -74,18 +74,17 @@ impl Tcp {
         };
         let env = Env::new(&self.config, &mut self.stats, cx);
         let params = OpenParams {
-            key,
             local,
             remote,
             path,
-            options: Arc::new(options),
+            options: self.shared_options.share(options),
             iss,
             ts_offset,
         };
         let mut c = Connection::connecting(&env, params);
         c.open_as(cx.now, opening);
         let id = self.connections.insert(Box::new(c));
-        self.enter_tuple(key, local, Slot::Connection(id));
+        self.enter_tuple(&key, local, Slot::Connection(id));
         self.stats.active_opens += 1;
         self.settle(cx, id);
         Ok(id)
@@ -102,7 +101,7 @@ impl Tcp {
         let at = |port| SocketAddr::new(local.ip(), port);
         let port = ephemeral(cx.rng, |port| {
             at(port) != remote
-                && !self.by_tuple.contains(&FourTuple::new(at(port), remote))
+                && self.holder(&FourTuple::new(at(port), remote)).is_none()
                 && !self.ports.conflicts(at(port), Domain::V4, Reuse::Exclusive)
         });
         port.map(at).ok_or(SocketError::PortsExhausted)
@@ -236,7 +235,7 @@ impl Tcp {
             local,
             backlog: 0,
             reuse,
-            options: Arc::new(options),
+            options: self.shared_options.share(options),
             requests: Requests::new(Of::OneListener),
             ready: Default::default(),
             pending: Vec::new(),
@@ -481,7 +480,8 @@ impl Tcp {
     /// # Errors
     /// [`SocketError::Gone`].
     pub(crate) fn take_error(&mut self, id: ConnId) -> Result<Option<SocketError>, SocketError> {
-        Ok(self.connection_mut(id)?.error.take())
+        let error = self.connection_mut(id)?.error.take();
+        Ok(error.map(|error| *error))
     }
 
     /// This end's address, as its program sees it.
@@ -533,7 +533,8 @@ impl Tcp {
         let before = *c.options;
         let mut wanted = before;
         change(&mut wanted);
-        c.options = Arc::new(before.adopt(&self.config, &wanted)?);
+        let wanted = before.adopt(&self.config, &wanted)?;
+        c.options = self.shared_options.share(wanted);
         let mut env = Env::new(&self.config, &mut self.stats, cx);
         c.options_changed(&mut env, &before);
         self.settle(cx, id);
@@ -558,7 +559,8 @@ impl Tcp {
         options: &SocketOptions,
     ) -> Result<(), SocketError> {
         let l = self.listeners.get_mut(id).ok_or(SocketError::Gone)?;
-        l.options = Arc::new(l.options.adopt(&self.config, options)?);
+        let wanted = l.options.adopt(&self.config, options)?;
+        l.options = self.shared_options.share(wanted);
         Ok(())
     }
 

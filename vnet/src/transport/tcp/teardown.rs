@@ -52,6 +52,7 @@ impl Tcp {
             ports,
             local_use,
             deadlines,
+            shared_options,
             ready,
             replies,
         } = self;
@@ -62,6 +63,7 @@ impl Tcp {
         *requests = Requests::new(Of::TheVnet);
         deadlines.reset();
         *fast_open = None;
+        *shared_options = Default::default();
         *orphans = 0;
         by_tuple.reset();
         local_use.reset();

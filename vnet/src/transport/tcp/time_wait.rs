@@ -18,7 +18,6 @@ use crate::packet::header::{TcpFlags, TcpHeader, TcpOptions};
 /// One connection in TIME-WAIT.
 #[derive(Debug)]
 pub(super) struct TimeWait {
-    pub(super) key: FourTuple,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) snd_nxt: SeqNum,
@@ -55,6 +54,11 @@ pub(super) enum Disposition {
 const OLDEST_ACK: u32 = 1 << 30;
 
 impl TimeWait {
+    /// Its four-tuple.
+    pub(super) fn key(&self) -> FourTuple {
+        FourTuple::new(self.local, self.remote)
+    }
+
     /// What to do about a segment (RFC 9293 3.10.7.4):
     ///
     /// | segment | answer |

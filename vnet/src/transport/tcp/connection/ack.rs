@@ -308,7 +308,9 @@ impl Connection {
             self.counts.bytes_acked += u64::from(ack.since(before));
         }
         self.retries = 0;
-        self.soft_error = None;
+        if let Some(trouble) = &mut self.trouble {
+            trouble.soft_error = None;
+        }
         if self.snd.held.is_some() {
             self.on_held_progress(env.now, before, ack);
         }

@@ -142,10 +142,13 @@ impl Connection {
             _ if flags.has(TcpFlags::ECE) => acked.max(1),
             _ => 0,
         };
-        self.counts.bytes_marked += u64::from(match ecn.feedback {
+        let bytes_marked = match ecn.feedback {
             Feedback::Accurate => marked,
             _ => marked.min(acked),
-        });
+        };
+        if bytes_marked > 0 {
+            self.trouble.get_or_insert_default().bytes_marked += u64::from(bytes_marked);
+        }
         if let Controller::Dctcp(c) = &mut self.cc {
             c.on_feedback(acked, marked, ack, nxt);
         }
@@ -290,7 +293,9 @@ impl Connection {
         self.hint.on_progress(env.now);
         self.snd.wl2 = ack;
         self.retries = 0;
-        self.soft_error = None;
+        if let Some(trouble) = &mut self.trouble {
+            trouble.soft_error = None;
+        }
         self.timers.retransmit = Instant::MAX;
         self.disarm_user_timeout();
         self.state = State::Established;

@@ -11,6 +11,7 @@
 //! | [`output`] | which segment goes next |
 //! | [`search`], [`probing`] | the largest packet that a path carries, where no router says it |
 //! | [`timers`] | what is due when |
+//! | [`trouble`] | what is known of losses, marks and errors |
 //! | [`user`] | what the socket asks for |
 
 mod ack;
@@ -24,12 +25,12 @@ mod output;
 mod probing;
 mod search;
 mod timers;
+mod trouble;
 mod user;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::challenge::Challenge;
 use super::config::{Feature, TcpConfig};
 use super::congestion::Controller;
 use super::counts::{Counts, Limit};
@@ -48,7 +49,7 @@ use super::seq::SeqNum;
 use super::state::{Due, Sends, State, SynSent};
 use super::stats::TcpStats;
 use crate::base::deadline::Armed;
-use crate::base::time::{Duration, Instant};
+use crate::base::time::Instant;
 use crate::packet::header::TcpHeader;
 use crate::packet::{Cx, Out};
 use crate::transport::edge::Waiters;
@@ -59,6 +60,7 @@ pub(super) use early::{Learnt, Opening};
 use held::Held;
 use timers::Pending;
 pub(super) use timers::Timers;
+use trouble::Trouble;
 pub(super) use user::CloseAction;
 
 /// The smallest receive buffer, in steps of the window field.
@@ -108,7 +110,6 @@ pub(super) enum Listed {
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) key: FourTuple,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) state: State,
@@ -124,9 +125,8 @@ pub(super) struct Connection {
     timeout_at: Instant,
     /// Shared with the listener and its other connections until one changes them.
     pub(super) options: Arc<Options>,
-    pub(super) error: Option<SocketError>,
-    /// An ICMP error that does not end the connection (RFC 5461); the reason given if it fails.
-    soft_error: Option<SocketError>,
+    pub(super) error: Option<Box<SocketError>>,
+    trouble: Option<Box<Trouble>>,
     pub(super) snd: Sender,
     pub(super) rcv: Receiver,
     pub(super) negotiated: Negotiated,
@@ -141,12 +141,11 @@ pub(super) struct Connection {
     pub(super) rtt: Rtt,
     /// When the next segment may leave, where they are spread over time.
     paced_until: Instant,
-    /// How late the last deadline for that was met.
-    lateness: Duration,
+    /// How late the last deadline for that was met, in nanoseconds.
+    lateness: u64,
     retries: u8,
     /// When a segment of the peer last arrived.
     last_rx: Instant,
-    challenge: Challenge,
     hint: Hint,
     counts: Counts,
     pub(super) waiters: Waiters,
@@ -267,7 +266,6 @@ pub(super) enum Disposition {
 
 /// What a connection begins with.
 pub(super) struct OpenParams {
-    pub(super) key: FourTuple,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) path: Path,
@@ -280,7 +278,6 @@ impl OpenParams {
     /// What a connection takes over from the half-open one before it.
     fn of(half: &HalfOpen, options: Arc<Options>) -> OpenParams {
         OpenParams {
-            key: half.key,
             local: half.local,
             remote: half.remote,
             path: half.path,
@@ -292,6 +289,12 @@ impl OpenParams {
 }
 
 impl Connection {
+    /// Its four-tuple.
+    #[inline]
+    pub(super) fn key(&self) -> FourTuple {
+        FourTuple::new(self.local, self.remote)
+    }
+
     /// A connection that this side opens.
     pub(super) fn connecting(env: &Env<'_>, params: OpenParams) -> Connection {
         let negotiated = Negotiated {
@@ -371,7 +374,6 @@ impl Connection {
         negotiated: Negotiated,
     ) -> Connection {
         let OpenParams {
-            key,
             local,
             remote,
             path,
@@ -381,7 +383,6 @@ impl Connection {
         } = params;
         let path = options.narrow(path, family(local));
         let mut c = Connection {
-            key,
             local,
             remote,
             state,
@@ -394,7 +395,7 @@ impl Connection {
             timeout_at: Instant::MAX,
             cc: Controller::new(options.congestion, 1, 1),
             error: None,
-            soft_error: None,
+            trouble: None,
             snd: Sender {
                 iss,
                 una: iss,
@@ -440,10 +441,9 @@ impl Connection {
             recovery: Recovery::new(),
             rtt: Rtt::new(env.config),
             paced_until: Instant::ZERO,
-            lateness: Duration::ZERO,
+            lateness: 0,
             retries: 0,
             last_rx: env.now,
-            challenge: Challenge::new(),
             hint: Hint::new(),
             counts: Counts::new(env.now),
             waiters: Waiters::default(),
@@ -585,7 +585,7 @@ impl Connection {
     /// Ends the connection and tells whoever waits.
     pub(super) fn finish(&mut self, env: &mut Env<'_>, error: Option<SocketError>) {
         if self.error.is_none() {
-            self.error = error;
+            self.error = error.map(Box::new);
         }
         self.state = State::Closed;
         self.timers = Timers::default();
@@ -598,7 +598,8 @@ impl Connection {
 
     /// Whether one more challenge acknowledgement may be sent now.
     fn may_challenge(&mut self, env: &mut Env<'_>) -> bool {
-        self.challenge.may_send(env.now, env.config, env.stats)
+        let trouble = self.trouble.get_or_insert_default();
+        trouble.challenge.may_send(env.now, env.config, env.stats)
     }
 }
 

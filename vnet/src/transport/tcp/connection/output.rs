@@ -4,7 +4,7 @@
 use super::ack::Carries;
 use super::timers::{Cause, Pending};
 use super::{Connection, Env, Probe};
-use crate::base::time::{Duration, Instant, nanos};
+use crate::base::time::Instant;
 use crate::packet::Payload;
 use crate::packet::header::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
 use crate::transport::tcp::config::TcpConfig;
@@ -398,8 +398,9 @@ impl Connection {
         }
         env.stats.retransmits += 1;
         env.stats.retransmitted_bytes += u64::from(plan.len);
-        self.counts.again += u64::from(plan.len.div_ceil(plan.piece).max(1));
-        self.counts.bytes_again += u64::from(plan.len);
+        let trouble = self.trouble.get_or_insert_default();
+        trouble.segments_again += u64::from(plan.len.div_ceil(plan.piece).max(1));
+        trouble.bytes_again += u64::from(plan.len);
         Some(self.build(env, plan))
     }
 
@@ -412,7 +413,7 @@ impl Connection {
         }
         self.timers.pace = self.paced_until;
         // What could be made up for has been.
-        self.lateness = Duration::ZERO;
+        self.lateness = 0;
         true
     }
 
@@ -464,7 +465,7 @@ impl Connection {
         // As much as leaves at once may be made up for; and whatever could not leave because a deadline was met late, as
         // it always is in real time, or the rate would be less than that of the window. More than a round trip is not
         // made up for.
-        let lateness = nanos(self.lateness).min(self.rtt.srtt_nanos());
+        let lateness = self.lateness.min(self.rtt.srtt_nanos());
         let late = now.as_nanos().saturating_sub(pause + lateness);
         let from = self.paced_until.as_nanos().max(late);
         self.paced_until = Instant::from_nanos(from.saturating_add(pause));

@@ -1,7 +1,7 @@
 //! What is due when, and what happens then.
 
 use super::{Connection, Env, Owner, Probe};
-use crate::base::time::{Duration, Instant};
+use crate::base::time::{Duration, Instant, nanos};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::recovery::{Echoes, SackUse};
 use crate::transport::tcp::state::{Due, Sends, State};
@@ -120,7 +120,7 @@ impl Connection {
     #[inline]
     pub(super) fn note_lateness(&mut self, now: Instant) {
         if self.timers.pace <= now {
-            self.lateness = now.since(self.timers.pace);
+            self.lateness = nanos(now.since(self.timers.pace));
         }
     }
 
@@ -175,7 +175,8 @@ impl Connection {
         if matches!(self.state, State::SynSent(_) | State::SynReceived(_)) {
             env.stats.failed_opens += 1;
         }
-        let error = self.soft_error.unwrap_or(SocketError::TimedOut);
+        let error = self.trouble.as_ref().and_then(|t| t.soft_error);
+        let error = error.unwrap_or(SocketError::TimedOut);
         self.finish(env, Some(error));
     }
 

@@ -40,7 +40,7 @@ impl Connection {
     /// is closed, [`SocketError::NotConnected`] when the connection never came to be.
     pub(in crate::transport::tcp) fn send_space(&mut self) -> Result<usize, SocketError> {
         if let Some(error) = self.error.take() {
-            return Err(error);
+            return Err(*error);
         }
         match self.state {
             State::Closed if self.was_never_open() => Err(SocketError::NotConnected),
@@ -55,7 +55,7 @@ impl Connection {
     pub(in crate::transport::tcp) fn send_bytes(&mut self, data: Bytes) -> Result<(), SocketError> {
         self.snd.reserved = self.snd.reserved.saturating_sub(data.len());
         if let Some(error) = self.error.take() {
-            return Err(error);
+            return Err(*error);
         }
         let early = self.snd.closed == Closed::No && self.takes_writes_early();
         if !self.state.sends() && !early {
@@ -116,7 +116,7 @@ impl Connection {
             return Ok(0);
         }
         if let Some(error) = self.error.take() {
-            return Err(error);
+            return Err(*error);
         }
         match self.state {
             State::Closed if self.was_never_open() => Err(SocketError::NotConnected),
@@ -255,7 +255,7 @@ impl Connection {
             read_closed,
             write_closed,
             connecting,
-            error: self.error,
+            error: self.error.as_deref().copied(),
         }
     }
 
@@ -347,7 +347,7 @@ impl Connection {
                 self.finish(env, Some(error));
             }
             // RFC 5461 3 (and RFC 9293 3.9.2.2): soft, whatever the code says.
-            _ => self.soft_error = Some(error),
+            _ => self.trouble.get_or_insert_default().soft_error = Some(error),
         }
         true
     }
@@ -360,7 +360,6 @@ impl Connection {
     /// The record that stands for this connection from now on.
     pub(in crate::transport::tcp) fn time_wait(&mut self, until: Instant) -> TimeWait {
         TimeWait {
-            key: self.key,
             local: self.local,
             remote: self.remote,
             snd_nxt: self.snd.nxt,
@@ -384,6 +383,9 @@ impl Connection {
     pub(in crate::transport::tcp) fn info(&self, now: Instant, config: &TcpConfig) -> TcpInfo {
         let counts = &self.counts;
         let [busy_time, window_limited_time, buffer_limited_time] = counts.limits.times(now);
+        let trouble = self.trouble.as_deref();
+        let trouble = trouble.map(|t| [t.segments_again, t.bytes_again, t.bytes_marked]);
+        let [again, bytes_again, bytes_marked] = trouble.unwrap_or_default();
         let ago = |count: u64, at: Instant| (count > 0).then(|| now.since(at));
         TcpInfo {
             state: self.reported_state(),
@@ -409,12 +411,12 @@ impl Connection {
             segments_in: counts.segments_in,
             data_segments_out: counts.data_out,
             data_segments_in: counts.data_in,
-            retransmits: counts.again,
+            retransmits: again,
             bytes_sent: counts.bytes_out,
-            bytes_retransmitted: counts.bytes_again,
+            bytes_retransmitted: bytes_again,
             bytes_acked: counts.bytes_acked,
             bytes_delivered: counts.bytes_acked + u64::from(self.recovery.sent.sacked()),
-            bytes_marked: counts.bytes_marked,
+            bytes_marked,
             bytes_received: counts.bytes_in,
             reorderings: self.recovery.reorderings(),
             delivery_rate: counts.round.rate(),

@@ -51,6 +51,35 @@ const RECORD: SendFlags = SendFlags {
     end_of_record: true,
 };
 
+/// Connections with the same options share them, until one of them gets others.
+#[test]
+fn the_same_options_are_held_once() {
+    let mut w = World::new(1, Net::default());
+    let l = w.listen(B, 80, 8);
+    let ids = [w.connect(A, 80), w.connect(A, 80)];
+    w.run_for(Duration::from_secs(1));
+    let far = [w.accept(B, l), w.accept(B, l)];
+    let held = |w: &World, host: usize, ids: [ConnId; 2]| {
+        ids.map(|id| std::ptr::from_ref(w.hosts[host].tcp.options(id).expect("there")))
+    };
+    for (host, ids) in [(A, ids), (B, far)] {
+        let [one, other] = held(&w, host, ids);
+        assert_eq!(one, other);
+        for id in ids {
+            set(&mut w, host, id, |o| o.nodelay = true);
+        }
+        let [one, other] = held(&w, host, ids);
+        assert_eq!(one, other);
+        w.on(host, |tcp, _| *tcp.ttl(ids[0]).expect("there") = 7);
+        set(&mut w, host, ids[1], |o| o.quickack = true);
+        let said = ids.map(|id| {
+            let options = w.hosts[host].tcp.options(id).expect("there");
+            (options.nodelay, options.quickack, options.ttl)
+        });
+        assert_eq!(said, [(true, false, 7), (true, true, 0)]);
+    }
+}
+
 #[test]
 fn a_cork_holds_what_fills_no_segment_until_it_is_drawn_or_for_200_ms() {
     let mut w = World::new(1, Net::default());

@@ -164,12 +164,12 @@ fn an_idle_tcp_has_no_memory_and_a_connection_little() {
     assert!(tcp.ready.capacity() == 0 && tcp.replies.capacity() == 0);
     // Counters for `info` are a seventh of it.
     assert!(
-        size_of::<Connection>() <= 1296,
+        size_of::<Connection>() <= 1040,
         "{}",
         size_of::<Connection>()
     );
-    assert!(size_of::<HalfOpen>() <= 400, "{}", size_of::<HalfOpen>());
-    assert!(size_of::<TimeWait>() < 256, "{}", size_of::<TimeWait>());
+    assert!(size_of::<HalfOpen>() <= 352, "{}", size_of::<HalfOpen>());
+    assert!(size_of::<TimeWait>() < 208, "{}", size_of::<TimeWait>());
 }
 
 /// Megabits per second that a writer carries who writes when it is told that there is room, over 1 Gbit/s and a round

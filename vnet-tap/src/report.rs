@@ -25,7 +25,7 @@ pub enum PumpEnd {
 pub struct PumpReport {
     /// Frames read from the host or the guest.
     pub frames_in: u64,
-    /// Frames written to the host or the guest.
+    /// Frames written to the host or the guest. Datagrams that were joined are one frame, here and in `drops`.
     pub frames_out: u64,
     /// Frames that one side sent and the other refused: too short or too long, there was no room in the
     /// queue towards the host or the guest, the vnet was gone, or the host's interface was down or out

@@ -24,7 +24,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use vnet::beside::{Attendance, Carried, Line};
 
-use super::shared::{CARRIES, GO_ON, OWN, Shared};
+use super::shared::{BUSY, CARRIES, GO_ON, OWN, Shared};
 use super::worker::{Next, Worker};
 use crate::line::Inward;
 use crate::sys::{Interest, wait};
@@ -226,6 +226,8 @@ impl Attendance for Attended {
             self.rest = Rest::Some;
             return Carried::Elsewhere;
         }
+        // Until it is known that there is nothing more, what the vnet sends is found by this turn.
+        worker.shared.state.store(BUSY, Ordering::SeqCst);
         // As on the pump's own thread, nobody may wait for its end here.
         let carries = CARRIES.replace(Some(OWN));
         let next = catch_unwind(AssertUnwindSafe(|| worker.turn()));

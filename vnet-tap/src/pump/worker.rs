@@ -106,7 +106,8 @@ impl Worker {
         retry_after: Option<Duration>,
         busy_poll: Duration,
     ) -> Worker {
-        let spin = match busy_poll.is_zero() && inward.look_again().is_none() {
+        // What has a thread of its own has ways of its own to look again.
+        let spin = match busy_poll.is_zero() && !inward.needs_a_thread() {
             true => Clock::of(&system).spin_at_a_line(),
             false => Duration::ZERO,
         };

@@ -78,6 +78,8 @@ pub(crate) struct Sched {
     pub state: AtomicU8,
     /// When the driver will service the vnet anyway, in nanoseconds.
     pub armed: AtomicU64,
+    /// The vnet comes up no more.
+    pub gone: AtomicBool,
     /// More comes in than the vnet can take in.
     pub behind: AtomicBool,
     /// Where the driver has noted that; changed with the driver's lock held.
@@ -89,6 +91,7 @@ impl Sched {
         Sched {
             state: AtomicU8::new(0),
             armed: AtomicU64::new(u64::MAX),
+            gone: AtomicBool::new(false),
             behind: AtomicBool::new(false),
             noted: AtomicU64::new(Ticket::default().data().as_ffi()),
         }
@@ -192,6 +195,7 @@ impl VnetCore {
     pub(crate) fn bury(&self) -> Remains {
         let remains = Remains(std::mem::replace(&mut *self.state.lock(), State::Gone));
         // A thread that ends may know it a little longer; what happens must not depend on that. It comes up no more.
+        self.sched.gone.store(true, Ordering::Release);
         self.sched.armed.store(0, Ordering::Release);
         remains
     }

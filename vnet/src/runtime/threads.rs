@@ -705,7 +705,7 @@ impl Driver for Threads {
     }
 
     fn spin_at_a_line(&self) -> Duration {
-        AT_A_LINE * self.shared.config.spin
+        self.shared.config.spin.saturating_mul(AT_A_LINE)
     }
 
     fn spawn(&self, name: String, f: Box<dyn FnOnce() + Send>) -> io::Result<()> {

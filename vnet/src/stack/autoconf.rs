@@ -199,7 +199,8 @@ impl Stack {
     /// A neighbour says that it is no router (any more).
     #[cold]
     pub(super) fn retire_router(&mut self, ifid: IfId, router: Ipv6Addr) {
-        if self.ip.autoconf.retire(ifid, router) {
+        let autoconf = self.ip.autoconf.made();
+        if autoconf.is_some_and(|autoconf| autoconf.retire(ifid, router)) {
             self.follow_routers();
             self.ip.note_deadlines();
         }
@@ -648,7 +649,9 @@ impl Stack {
         if self.ip.autoconf.adverts.has_spoken(ifid) {
             self.advertise_router(cx, ifid, 0);
         }
-        self.ip.autoconf.adverts.forget(ifid);
+        if let Some(autoconf) = self.ip.autoconf.made() {
+            autoconf.adverts.forget(ifid);
+        }
         self.ip.note_deadlines();
     }
 

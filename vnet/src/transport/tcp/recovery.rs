@@ -464,12 +464,12 @@ impl Recovery {
         let flight = ack.nxt.since(ack.una);
         if reduced == Reduced::No {
             // What exceeds the window was sent for what arrived: limited transmit. RFC 9438 4.6: where the window is what
-            // limits, all of it counts, though part of it waits for its turn.
+            // limits, all of it counts, though part of it waits for its turn: no more than is on its way.
             let tried = match ack.limited {
-                Limited::ByCwnd => cc.cwnd(),
-                Limited::Nearly | Limited::Elsewhere => heard.flew.min(cc.cwnd()),
+                Limited::ByCwnd => heard.flew.saturating_mul(2),
+                Limited::Elsewhere => heard.flew,
             };
-            cc.on_loss(tried, ack.mss);
+            cc.on_loss(tried.min(cc.cwnd()), ack.mss);
         }
         self.tail = Tail::None;
         // RFC 9937 6.1: RecoverFS.

@@ -28,9 +28,6 @@ pub(in crate::transport::tcp) struct Ack {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::transport::tcp) enum Limited {
     ByCwnd,
-    /// By something else, but more than half of it was used, which shows that it is safe (RFC 7661 4.3). In slow start it
-    /// grows nevertheless: what the peer can take grows only as fast.
-    Nearly,
     /// By the application or by the peer's window: the congestion window has not been tried.
     Elsewhere,
 }

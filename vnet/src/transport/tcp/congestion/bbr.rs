@@ -505,7 +505,7 @@ impl Bbr {
     }
 
     fn probe_long_bound(&mut self, d: &Delivery) {
-        if d.limited != Limited::ByCwnd || u64::from(self.cwnd) < self.inflight_long {
+        if d.limited == Limited::Elsewhere || u64::from(self.cwnd) < self.inflight_long {
             return;
         }
         let mss = u64::from(d.mss);

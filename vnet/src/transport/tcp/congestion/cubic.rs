@@ -102,7 +102,7 @@ impl Cubic {
             }
             most = most.max(AT_ONCE * ack.mss);
         }
-        if ack.limited != Limited::Elsewhere {
+        if ack.limited == Limited::ByCwnd {
             let by = ack.acked.min(most) / divisor;
             self.cwnd = slow_start(self.cwnd, self.ssthresh, by, ack.mss);
         }

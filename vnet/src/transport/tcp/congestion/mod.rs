@@ -141,17 +141,6 @@ impl Controller {
         each!(self, c => c.cwnd)
     }
 
-    /// Whether the window grows by what is acknowledged. A model of the path has its own way.
-    #[inline]
-    pub(super) fn is_in_slow_start(&self) -> bool {
-        match self {
-            Controller::Reno(c) => c.cwnd < c.ssthresh,
-            Controller::Cubic(c) => c.cwnd < c.ssthresh,
-            Controller::Bbr(_) => false,
-            Controller::Dctcp(c) => c.cwnd < c.ssthresh,
-        }
-    }
-
     pub(super) fn ssthresh(&self) -> u32 {
         match self {
             Controller::Reno(c) => c.ssthresh,
@@ -164,7 +153,7 @@ impl Controller {
     /// Whether an acknowledgement, outside fast recovery, may change anything.
     #[inline]
     pub(super) fn wants(&self, limited: Limited) -> bool {
-        limited != Limited::Elsewhere
+        limited == Limited::ByCwnd
             || match self {
                 // RFC 7661 in spirit: a window that was not used is not known to be safe to enlarge.
                 Controller::Reno(_) => false,

@@ -170,13 +170,14 @@ impl Connection {
 
     #[inline]
     fn limited(&self, mss: u32) -> Limited {
-        // What waits for its turn has room in the window only because the window is spread over the round trip.
-        let waits = self.timers.pace != Instant::MAX && !self.cc.has_model();
-        let (cwnd, used) = (self.cc.cwnd(), self.flight() + mss);
-        if used > cwnd || waits {
+        let used = self.flight() + mss;
+        // What waits for its turn has room in the window only because the window is spread over the round trip. Without room
+        // in the peer's window, it waits for that.
+        let waits = self.timers.pace != Instant::MAX
+            && !self.cc.has_model()
+            && used <= self.snd.edge.since(self.snd.una);
+        if used > self.cc.cwnd() || waits {
             Limited::ByCwnd
-        } else if used > cwnd / 2 && self.cc.is_in_slow_start() {
-            Limited::Nearly
         } else {
             Limited::Elsewhere
         }
@@ -252,7 +253,8 @@ impl Connection {
     /// What was overtaken has not arrived in time.
     pub(super) fn on_reordering(&mut self, env: &mut Env<'_>) {
         let una = self.snd.una;
-        let heard = self.heard(env, una, una, Limited::Elsewhere);
+        let limited = self.limited(self.data_mss());
+        let heard = self.heard(env, una, una, limited);
         let outcome = self.recovery.on_reorder_timeout(&mut self.cc, &heard);
         if self.cc.model().is_some() {
             self.deliver(env.now, 0, None, None, Limited::Elsewhere);

@@ -178,7 +178,7 @@ impl Worker {
     /// Looks for more for a while before it sleeps, unless somebody who waits wants to do so. In the meantime it counts as
     /// asleep: senders write themselves.
     fn finds_more(&self) -> bool {
-        let Some(end) = self.trials.spins_until(self.system.now(), self.spin) else {
+        let Some(end) = self.trials.spins_until(|| self.system.now(), self.spin) else {
             return false;
         };
         let asked = self.stand.as_ref().map(|stand| stand.while_it_looks());

@@ -33,9 +33,9 @@ impl Trials {
         again
     }
 
-    /// Until when a wait spins that begins now and may do so for `spin`, if it does.
-    pub fn spins_until(&self, now: Instant, spin: Duration) -> Option<Instant> {
-        (!spin.is_zero() && self.again()).then(|| now + spin)
+    /// Until when a wait spins that begins now and may do so for `spin`, if it does. The time is asked for only then.
+    pub fn spins_until(&self, now: impl FnOnce() -> Instant, spin: Duration) -> Option<Instant> {
+        (!spin.is_zero() && self.again()).then(|| now() + spin)
     }
 
     /// It was tried, in vain or not.
@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(tried(false, RETRY), RETRY);
         let now = Instant::ZERO;
         let spin = Duration::from_micros(7);
-        assert_eq!(trials.spins_until(now, spin), Some(now + spin));
-        assert_eq!(trials.spins_until(now, Duration::ZERO), None);
+        assert_eq!(trials.spins_until(|| now, spin), Some(now + spin));
+        assert_eq!(trials.spins_until(|| now, Duration::ZERO), None);
     }
 }

@@ -150,7 +150,7 @@ impl Sleeper {
         let number = self.count();
         *self.bell.line.lock() = Some(line);
         let _leaves = Leaves(&self.bell);
-        let mut spins = self.trials.spins_until(clock.now(), spin);
+        let mut spins = self.trials.spins_until(|| clock.now(), spin);
         // When it is lent, nothing is known to be there, and a line that is ready ends the sleep at once.
         let mut carried = Carried::All;
         loop {
@@ -189,7 +189,7 @@ impl Sleeper {
     }
 
     fn look(&self, clock: &WallClock, spin: Duration) -> bool {
-        let Some(end) = self.trials.spins_until(clock.now(), spin) else {
+        let Some(end) = self.trials.spins_until(|| clock.now(), spin) else {
             return self.bell.take();
         };
         let mut has_yielded = false;

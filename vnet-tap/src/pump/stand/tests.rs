@@ -80,7 +80,8 @@ fn pair() -> (Station, Station) {
 
 impl Station {
     /// Has a thread wait for something else than a greeting.
-    fn waits(socket: UdpSocket) -> thread::JoinHandle<io::Result<usize>> {
+    fn waits(socket: &UdpSocket) -> thread::JoinHandle<io::Result<usize>> {
+        let socket = socket.try_clone().unwrap();
         thread::spawn(move || {
             let mut buf = [0; 9];
             loop {
@@ -162,7 +163,7 @@ fn one_who_waits_carries_until_it_is_woken_and_the_pump_goes_on() {
     assert!(readers.lock().iter().all(|it| *it != me && *it != who));
     // One who waits does not keep the pump from ending, nor does its end wake it.
     socket.set_nonblocking(false).unwrap();
-    let waits = Station::waits(socket);
+    let waits = Station::waits(&socket);
     far.lend(&readers, &waits);
     let end = pump.detach().end;
     assert!(matches!(end, Some(PumpEnd::Detached)), "{end:?}");
@@ -207,21 +208,14 @@ fn a_wait_that_carries_ends_in_time() {
 #[test]
 fn a_vnet_that_is_destroyed_ends_the_wait_of_one_who_carries() {
     let (near, far) = pair();
-    let Station {
-        socket,
-        pump,
-        readers,
-        vnet,
-        ..
-    } = near;
-    let waits = Station::waits(socket);
-    far.lend(&readers, &waits);
-    let report = vnet.destroy();
+    let waits = Station::waits(&near.socket);
+    far.lend(&near.readers, &waits);
+    let report = near.vnet.destroy();
     assert!(report.leaked.is_zero(), "{report}");
     let gone = waits.join().unwrap().unwrap_err();
     assert!(vnet::SocketError::is_gone(&gone), "{gone:?}");
-    await_the_end(&pump);
-    let end = pump.detach().end;
+    await_the_end(&near.pump);
+    let end = near.pump.detach().end;
     assert!(matches!(end, Some(PumpEnd::PortGone)), "{end:?}");
 }
 
@@ -229,19 +223,13 @@ fn a_vnet_that_is_destroyed_ends_the_wait_of_one_who_carries() {
 #[test]
 fn a_panic_at_the_hands_of_one_who_waits_is_the_pumps() {
     let (near, far) = pair();
-    let Station {
-        socket,
-        pump,
-        readers,
-        breaks,
-        vnet,
-    } = near;
-    let at = socket.local_addr().unwrap();
-    let waits = Station::waits(socket);
-    far.lend(&readers, &waits);
-    breaks.store(true, Ordering::SeqCst);
+    let at = near.socket.local_addr().unwrap();
+    let waits = Station::waits(&near.socket);
+    far.lend(&near.readers, &waits);
+    near.breaks.store(true, Ordering::SeqCst);
     far.socket.send_to(b"hello", "192.0.2.1:9").unwrap();
-    await_the_end(&pump);
+    await_the_end(&near.pump);
+    let Station { pump, vnet, .. } = near;
     let payload = catch_unwind(AssertUnwindSafe(|| pump.detach())).unwrap_err();
     assert_eq!(payload.downcast_ref(), Some(&"the line breaks"));
     assert!(!waits.is_finished());

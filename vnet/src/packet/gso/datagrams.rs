@@ -1,6 +1,6 @@
 //! Joining datagrams that leave one after another, for a device that cuts them itself: UDP segmentation offload.
 
-use super::merge::{LONGEST, network_follows, word};
+use super::merge::{LONGEST, network_follows, said_len, set_len, word};
 use super::*;
 use crate::packet::header::ether;
 use crate::packet::meta::Gso;
@@ -92,11 +92,8 @@ impl Joint {
             && proto == IpProto::UDP.0
             && (!is_v4 || word(ip, 6) & !DONT_FRAGMENT == 0);
         let is_whole = |ip: &[u8], len: usize| {
-            let said = match is_v4 {
-                true => usize::from(word(ip, 2)),
-                false => usize::from(word(ip, 4)) + ipv6::MIN_LEN,
-            };
-            said == len && usize::from(word(ip, ip_len + LEN.start)) == len - ip_len
+            let udp_len = word(ip, ip_len + LEN.start);
+            said_len(is_v4, ip) == len && usize::from(udp_len) == len - ip_len
         };
         let ports = l4..l4 + 4;
         let follows = is_plain
@@ -118,14 +115,7 @@ impl Joint {
         first.payload.append(next.into_payload());
         let len = first.len() - self.l3;
         let head = first.head_mut();
-        let ip = &mut head[self.l3..];
-        match self.is_v4 {
-            true => {
-                let ident = word(ip, 4);
-                ipv4::set_len_and_ident(ip, len as u16, ident);
-            }
-            false => ipv6::set_payload_len(ip, (len - ipv6::MIN_LEN) as u16),
-        }
+        set_len(self.is_v4, &mut head[self.l3..], len);
         let udp_len = len - (self.l4 - self.l3);
         head[self.l4..][LEN].copy_from_slice(&(udp_len as u16).to_be_bytes());
         first.meta.gso = Some(Gso {

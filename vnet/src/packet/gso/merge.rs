@@ -125,7 +125,7 @@ impl Flow {
             || flags & !PLAIN != 0
             || flags & (ACK | PSH) != ACK
             || payload_len == 0
-            || said_len(kind, &head[l3..]) != packet.len() - l3
+            || said_len(kind == GsoKind::Tcp4, &head[l3..]) != packet.len() - l3
             || !is_sound(packet, kind, l3, l4)
         {
             return None;
@@ -168,7 +168,7 @@ impl Held {
         let head = packet.pull_up(flow.headers_len.into())?;
         let flags = head[l4 + FLAGS];
         if seq_of(&head[l4..]) != flow.next_seq
-            || said_len(flow.kind, &head[l3..]) != len - l3
+            || said_len(flow.kind == GsoKind::Tcp4, &head[l3..]) != len - l3
             || !self.has_headers(head)
             || !is_sound(packet, flow.kind, l3, l4)
         {
@@ -219,15 +219,7 @@ impl Held {
         let (l3, l4) = flow.headers();
         let len = packet.len() - l3;
         let head = &mut packet.head_mut()[l3..];
-        match flow.kind {
-            GsoKind::Tcp4 => {
-                let ident = word(head, 4);
-                ipv4::set_len_and_ident(head, len as u16, ident);
-            }
-            GsoKind::Tcp6 | GsoKind::Udp => {
-                ipv6::set_payload_len(head, (len - ipv6::MIN_LEN) as u16);
-            }
-        }
+        set_len(flow.kind == GsoKind::Tcp4, head, len);
         packet.meta.csum = Csum::Partial {
             start: (l4 - l3) as u16,
             offset: TCP_CSUM_OFFSET,
@@ -258,10 +250,21 @@ pub(super) fn network_follows(is_v4: bool, first: &[u8], other: &[u8], nth: u16)
 
 /// The length of a packet by its IP header.
 #[inline]
-fn said_len(kind: GsoKind, ip: &[u8]) -> usize {
-    match kind {
-        GsoKind::Tcp4 => word(ip, 2).into(),
-        GsoKind::Tcp6 | GsoKind::Udp => usize::from(word(ip, 4)) + ipv6::MIN_LEN,
+pub(super) fn said_len(is_v4: bool, ip: &[u8]) -> usize {
+    match is_v4 {
+        true => word(ip, 2).into(),
+        false => usize::from(word(ip, 4)) + ipv6::MIN_LEN,
+    }
+}
+
+/// Has an IP header say so.
+pub(super) fn set_len(is_v4: bool, ip: &mut [u8], len: usize) {
+    match is_v4 {
+        true => {
+            let ident = word(ip, 4);
+            ipv4::set_len_and_ident(ip, len as u16, ident);
+        }
+        false => ipv6::set_payload_len(ip, (len - ipv6::MIN_LEN) as u16),
     }
 }
 

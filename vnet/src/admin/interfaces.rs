@@ -579,7 +579,7 @@ const LINK_STREAM: u64 = 0x6c69_6e6b;
 pub(crate) fn add_loopback(vnet: &Vnet) -> Result<(), AdminError> {
     let inbox = Arc::clone(&vnet.core.inbox);
     vnet.core.enter_as(Entry::Lifecycle, |inside, _| {
-        let stack = &mut *inside.stack;
+        let stack = &mut inside.stack;
         let id = stack.ifs.insert("lo0", |id| Netif {
             ip_mtu: LOOPBACK_IP_MTU,
             carrier: Carrier::Up,

@@ -238,7 +238,7 @@ impl VnetCore {
         self: &Arc<Self>,
         f: impl FnOnce(&mut Loans<VnetCore>) -> R,
     ) -> Result<R, Gone> {
-        self.enter_as(Entry::User, |inside, _| f(inside.loans))
+        self.enter_as(Entry::User, |inside, _| f(&mut inside.loans))
     }
 
     /// Takes the interface that `pick` names out of this vnet.
@@ -250,7 +250,7 @@ impl VnetCore {
         let taken = self.enter_as(entry, |inside, cx| {
             let id = pick(inside)?;
             let inbox = &self.inbox;
-            let netif = take_out(inside.stack, cx, id, inbox).ok_or(AdminError::Gone)?;
+            let netif = take_out(&mut inside.stack, cx, id, inbox).ok_or(AdminError::Gone)?;
             inside.journal.lose(&mut inside.stack.ifs.gone);
             Ok::<_, AdminError>((netif, cx.now))
         })?;
@@ -299,7 +299,7 @@ impl VnetCore {
             None => return Err((None, AdminError::Gone)),
         };
         let placed = to.put(flight, Entry::User, |inside, _| {
-            if *inside.phase != Phase::Up {
+            if inside.phase != Phase::Up {
                 return Err(AdminError::TargetGone);
             }
             inside.stack.admit_interface(new_name)?;
@@ -420,7 +420,7 @@ impl VnetCore {
             let name = name(inside, cx)?;
             inside.stack.ifs.check_name(&name)?;
             let netif = flight.0.take().ok_or(AdminError::Gone)?;
-            put_in(self, inside.stack, cx, *netif, &name)?;
+            put_in(self, &mut inside.stack, cx, *netif, &name)?;
             Ok(name)
         });
         match put {
@@ -534,7 +534,7 @@ fn lend(
         name: netif.name.clone(),
     }));
     let (name, settings) = (netif.name.clone(), record::settings(netif));
-    let left = record::left_behind(inside.stack, id);
+    let left = record::left_behind(&mut inside.stack, id);
     inside.journal.leaves(serial, &name, left, settings);
     inside.loans.lent.push(Lent {
         serial,
@@ -575,7 +575,7 @@ pub(crate) fn vacate(core: &Arc<VnetCore>) -> Vec<ReturnedInterface> {
         let borrowed: Vec<IfId> = borrowed.collect();
         let flights = borrowed
             .into_iter()
-            .filter_map(|id| take_out(inside.stack, cx, id, &core.inbox))
+            .filter_map(|id| take_out(&mut inside.stack, cx, id, &core.inbox))
             .map(|netif| Flight(Some(Box::new(netif)), now));
         let flights: Vec<Flight> = flights.collect();
         (std::mem::take(&mut inside.loans.lent), flights)

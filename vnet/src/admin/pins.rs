@@ -220,12 +220,12 @@ impl OwnedVnet {
             let children = registry.children_of(&core);
             let mut pins = None;
             core.alive(|live| {
-                if live.phase == Phase::Dying {
+                if live.inside.phase == Phase::Dying {
                     return;
                 }
-                let pins = pins.insert(held(&core, &live.inside(), &children));
+                let pins = pins.insert(held(&core, &live.inside, &children));
                 if pins.is_empty() {
-                    live.phase = Phase::Dying;
+                    live.inside.phase = Phase::Dying;
                 }
             });
             pins
@@ -257,7 +257,7 @@ pub(super) fn held(core: &Arc<VnetCore>, inside: &Inside, children: &[Arc<VnetCo
         let over = [TcpState::TimeWait, TcpState::Closed];
         !over.iter().any(|over| kind == SocketKind::Tcp(*over))
     };
-    let sockets = inspect::sockets(inside.stack, None).into_iter();
+    let sockets = inspect::sockets(&inside.stack, None).into_iter();
     Pins {
         vnet: core.name.to_string(),
         sockets: sockets

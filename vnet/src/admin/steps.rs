@@ -41,7 +41,7 @@ fn remove_all(vnet: &Vnet) -> Result<(), StepError> {
     vnet.core.enter_for_step(|inside, cx| {
         inside.loans.ended = ended;
         for id in inside.stack.ifs.ids() {
-            remove_interface(inside.stack, cx, id);
+            remove_interface(&mut inside.stack, cx, id);
         }
         inside.stack.bridges.reset();
         inside.stack.lldp.reset();
@@ -52,11 +52,11 @@ fn remove_all(vnet: &Vnet) -> Result<(), StepError> {
 pub(crate) fn inherit(child: &Arc<VnetCore>, parent: &Arc<VnetCore>) -> Result<(), Gone> {
     let (tunables, limits) = parent.enter_as(Entry::User, |inside, _| {
         let limits = inside.stack.limits.in_effect();
-        (sysctl::snapshot(inside.stack), limits)
+        (sysctl::snapshot(&mut inside.stack), limits)
     })?;
     child.enter_as(Entry::Lifecycle, |inside, _| {
-        sysctl::inherit(inside.stack, &tunables);
-        for (name, value) in sysctl::changed(inside.stack) {
+        sysctl::inherit(&mut inside.stack, &tunables);
+        for (name, value) in sysctl::changed(&mut inside.stack) {
             let name = name.to_owned();
             inside
                 .journal
@@ -66,7 +66,7 @@ pub(crate) fn inherit(child: &Arc<VnetCore>, parent: &Arc<VnetCore>) -> Result<(
         let defaults = limits::defaults();
         for ((resource, limit), default) in Resource::ALL.iter().zip(limits).zip(defaults) {
             let resource = *resource;
-            limits::set_in(child, inside.stack, resource, limit);
+            limits::set_in(child, &mut inside.stack, resource, limit);
             if limit != default {
                 inside
                     .journal
@@ -85,12 +85,12 @@ pub(crate) fn disinherit(child: &Arc<VnetCore>) -> Result<(), Gone> {
         for op in inside.journal.take_settings() {
             match op {
                 Op::Vnet(VnetOp::SetSysctl { name, .. }) => {
-                    sysctl::reset(inside.stack, &name);
-                    limits::tell_others(child, inside.stack);
+                    sysctl::reset(&mut inside.stack, &name);
+                    limits::tell_others(child, &mut inside.stack);
                 }
                 Op::Vnet(VnetOp::SetLimit { resource, .. }) => {
                     let default = limits::defaults()[resource as usize];
-                    limits::set_in(child, inside.stack, resource, default);
+                    limits::set_in(child, &mut inside.stack, resource, default);
                 }
                 _ => {}
             }

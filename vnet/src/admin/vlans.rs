@@ -80,7 +80,7 @@ impl Vnet {
         self.require(Privilege::InterfaceCreate)?;
         check(config)?;
         self.lend_new(other, name, |inside| {
-            let stack = &mut *inside.stack;
+            let stack = &mut inside.stack;
             if stack.ifs.is_on_borrowed(stack.ifs.id_of(parent)?) {
                 return Err(AdminError::OnBorrowed(name.to_owned()));
             }

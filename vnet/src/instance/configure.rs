@@ -18,7 +18,7 @@ impl Vnet {
         change: impl FnOnce(&mut Stack, &mut Cx) -> Result<O, E>,
     ) -> Result<(), E> {
         let done = self.core.enter_as(Entry::User, |inside, cx| {
-            let op = change(inside.stack, cx).map(Into::into);
+            let op = change(&mut inside.stack, cx).map(Into::into);
             // Whatever becomes of the operation: their names may be others' from now on.
             let gone = &mut inside.stack.ifs.gone;
             if !gone.is_empty() {
@@ -44,9 +44,9 @@ impl Vnet {
     pub(crate) fn note(&self, inside: &mut Inside, op: Op) {
         let by_step = self.authority == Authority::System;
         // Before the instance is up, nobody but its steps has a handle, of whatever kind.
-        let starting = *inside.phase == Phase::Starting;
+        let starting = inside.phase == Phase::Starting;
         if !by_step && !starting {
-            match concerns_borrowed(inside.stack, &op) {
+            match concerns_borrowed(&mut inside.stack, &op) {
                 true => inside.journal.note_borrowed(&op),
                 false => inside.journal.note(op),
             }
@@ -57,7 +57,7 @@ impl Vnet {
 impl VnetCore {
     /// Notes an operation that took effect elsewhere than on the stack.
     pub(crate) fn note(&self, op: Op) {
-        self.alive(|live| live.journal.note(op));
+        self.alive(|live| live.inside.journal.note(op));
     }
 }
 

@@ -119,18 +119,23 @@ pub(crate) struct Remains(#[expect(dead_code, reason = "held to be dropped")] St
 
 /// What an instance consists of while it is alive.
 pub(crate) struct Live {
-    pub(crate) stack: Stack,
-    pub(crate) phase: Phase,
-    pub(crate) ran: Vec<RanStep>,
-    pub(super) loans: Loans<VnetCore>,
-    pub(super) drain: Option<Drain>,
-    pub(crate) journal: Journal,
+    pub(crate) inside: Inside,
     /// Why it ended by itself, if it did.
     pub(super) failure: Option<Failure>,
     pub(super) rng: Rng,
     pub(super) stats: Stats,
     /// In a box: it is given away with each entry that has effects.
     pub(super) out: Box<Out>,
+}
+
+/// What an entry sees of it besides the context.
+pub(crate) struct Inside {
+    pub(crate) stack: Stack,
+    pub(crate) phase: Phase,
+    pub(crate) ran: Vec<RanStep>,
+    pub(crate) loans: Loans<VnetCore>,
+    pub(crate) drain: Option<Drain>,
+    pub(crate) journal: Journal,
     pub(super) due: Batch,
 }
 
@@ -170,17 +175,19 @@ impl VnetCore {
             state: Mutex::new(
                 Rank::Vnet,
                 State::Alive(Box::new(Live {
-                    stack,
-                    phase: Phase::Starting,
-                    ran: Vec::new(),
-                    loans: Loans::default(),
-                    drain: None,
-                    journal: Journal::default(),
+                    inside: Inside {
+                        stack,
+                        phase: Phase::Starting,
+                        ran: Vec::new(),
+                        loans: Loans::default(),
+                        drain: None,
+                        journal: Journal::default(),
+                        due: Batch::default(),
+                    },
                     failure: None,
                     rng,
                     stats: Stats::default(),
                     out: Box::default(),
-                    due: Batch::default(),
                 })),
             ),
         });
@@ -213,32 +220,6 @@ impl Listed for VnetCore {
     fn parent_number(&self) -> Option<u64> {
         self.parent.as_ref().map(|parent| parent.number)
     }
-}
-
-impl Live {
-    /// What an entry sees of it, without one.
-    pub(crate) fn inside(&mut self) -> Inside<'_> {
-        Inside {
-            stack: &mut self.stack,
-            phase: &mut self.phase,
-            ran: &mut self.ran,
-            loans: &mut self.loans,
-            drain: &mut self.drain,
-            journal: &mut self.journal,
-            due: &mut self.due,
-        }
-    }
-}
-
-/// What an entry sees of [`Live`] besides the context.
-pub(crate) struct Inside<'a> {
-    pub(crate) stack: &'a mut Stack,
-    pub(crate) phase: &'a mut Phase,
-    pub(crate) ran: &'a mut Vec<RanStep>,
-    pub(crate) loans: &'a mut Loans<VnetCore>,
-    pub(crate) drain: &'a mut Option<Drain>,
-    pub(crate) journal: &'a mut Journal,
-    pub(super) due: &'a mut Batch,
 }
 
 struct RingService(std::sync::Weak<VnetCore>);

@@ -40,7 +40,7 @@ impl VnetCore {
         self: &Arc<Self>,
         f: impl FnOnce(&mut Stack, &mut Cx) -> R,
     ) -> Result<R, Gone> {
-        let result = self.enter_as(Entry::User, |live, cx| f(live.stack, cx));
+        let result = self.enter_as(Entry::User, |inside, cx| f(&mut inside.stack, cx));
         self.driver.dispatch();
         result
     }
@@ -166,7 +166,7 @@ impl VnetCore {
             // Read under the lock: the time does not run backwards from one entry to the next.
             let now = self.driver.now();
             let live = match &mut *state {
-                State::Alive(live) if live.phase.admits(entry) => live,
+                State::Alive(live) if live.inside.phase.admits(entry) => live,
                 _ => return None,
             };
             let worked = panic::catch_unwind(AssertUnwindSafe(|| live.work(now, f)));
@@ -240,17 +240,17 @@ impl VnetCore {
             true => self.driver.processor_time(),
             false => None,
         };
-        let (result, panic) = self.enter(Entry::Service, |live, cx| {
+        let (result, panic) = self.enter(Entry::Service, |Inside { stack, due, .. }, cx| {
             cx.stats.services += 1;
-            let taken = self.inbox.take_or_shed(cx.now, SERVICE_BATCH, live.due);
+            let taken = self.inbox.take_or_shed(cx.now, SERVICE_BATCH, due);
             self.sched.behind.store(taken.shared, Ordering::Relaxed);
-            if live.due.len() >= processor::MANY {
+            if due.len() >= processor::MANY {
                 measured = Measured::Always;
                 began = began.or_else(|| self.driver.processor_time());
             }
             cx.stats.overflowed(taken.overflowed);
-            rx::take_in_all(live.stack, cx, live.due);
-            live.stack.on_deadline(cx);
+            rx::take_in_all(stack, cx, due);
+            stack.on_deadline(cx);
             taken.next
         });
         if began.is_some() {
@@ -303,14 +303,14 @@ impl VnetCore {
     /// True when it fingerprints its frames.
     pub(crate) fn is_fingerprinting(&self) -> bool {
         let mut on = false;
-        self.alive(|live| on = live.stack.ifs.is_fingerprinting());
+        self.alive(|live| on = live.inside.stack.ifs.is_fingerprinting());
         on
     }
 
     /// The fingerprint of its interfaces, as part of its system's.
     pub(crate) fn fingerprint(&self) -> FingerprintSum {
         let mut sum = FingerprintSum::default();
-        self.alive(|live| sum = live.stack.ifs.fingerprint().of_vnet(self.number));
+        self.alive(|live| sum = live.inside.stack.ifs.fingerprint().of_vnet(self.number));
         sum
     }
 
@@ -345,7 +345,7 @@ impl Vnet {
     /// [`Gone`].
     pub fn pending(&self) -> Result<u64, Gone> {
         let mut pending = Err(Gone);
-        self.core.alive(|live| pending = Ok(live.stack.pending()));
+        self.core.alive(|live| pending = Ok(live.inside.stack.pending()));
         pending
     }
 }
@@ -416,17 +416,11 @@ impl Live {
     #[inline]
     fn work(&mut self, now: Instant, f: &mut dyn FnMut(&mut Inside, &mut Cx)) -> Option<Instant> {
         let Live {
-            stack,
-            phase,
-            ran,
-            loans,
-            drain,
-            journal,
+            inside,
             failure: _,
             rng,
             stats,
             out,
-            due,
         } = self;
         let mut cx = Cx {
             now,
@@ -434,16 +428,8 @@ impl Live {
             stats,
             out,
         };
-        let mut inside = Inside {
-            stack,
-            phase,
-            ran,
-            loans,
-            drain,
-            journal,
-            due,
-        };
-        f(&mut inside, &mut cx);
+        f(inside, &mut cx);
+        let Inside { stack, drain, .. } = inside;
         let extent = std::mem::take(&mut cx.out.extent);
         if extent == Extent::Nothing {
             debug_assert!(
@@ -486,7 +472,10 @@ impl Live {
     /// there in the order in which it was sent, whichever thread is faster afterwards.
     pub(super) fn deliver(&mut self, now: Instant) {
         let Live {
-            stack, stats, out, ..
+            inside: Inside { stack, .. },
+            stats,
+            out,
+            ..
         } = self;
         out.deliver(now, |from, len| {
             stats.drop_tx(DropReason::LinkUnplugged);

@@ -71,15 +71,15 @@ impl Live {
             reason: callback::panic_text(&*panic).to_owned(),
         };
         self.failure.get_or_insert_with(|| failure.clone());
-        if self.phase != Phase::Dying {
-            self.phase = Phase::Failed;
+        if self.inside.phase != Phase::Dying {
+            self.inside.phase = Phase::Failed;
         }
-        self.loans.close();
-        if let Some(drain) = &mut self.drain {
+        self.inside.loans.close();
+        if let Some(drain) = &mut self.inside.drain {
             drain.end(&mut self.out);
         }
-        let due = std::mem::take(&mut self.due);
-        let (wreck, held) = self.stack.give_up(now, &mut self.rng, &mut self.out);
+        let due = std::mem::take(&mut self.inside.due);
+        let (wreck, held) = self.inside.stack.give_up(now, &mut self.rng, &mut self.out);
         self.stats.fail(due.frames(), held);
         // What had been sent before arrives, and far ends hear that the wires are down.
         let deliver = AssertUnwindSafe(|| self.deliver(now));

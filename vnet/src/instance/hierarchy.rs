@@ -116,7 +116,7 @@ pub(crate) fn join(child: &Arc<VnetCore>) -> Result<(), Gone> {
     let Some(parent) = &child.parent else {
         return Ok(());
     };
-    let phase = parent.enter_as(Entry::Lifecycle, |inside, _| *inside.phase)?;
+    let phase = parent.enter_as(Entry::Lifecycle, |inside, _| inside.phase)?;
     if phase != Phase::Up {
         return Err(Gone);
     }

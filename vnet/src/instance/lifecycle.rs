@@ -63,7 +63,7 @@ pub(crate) fn create(
         return Err(CreateError::Gone);
     }
     // With no room to spare: an instance runs the same steps all its life.
-    core.alive(|live| live.ran.reserve_exact(steps.len()));
+    core.alive(|live| live.inside.ran.reserve_exact(steps.len()));
     for step in steps.iter() {
         run_step(&core, step).map_err(|failed| unwind(&core, failed))?;
     }
@@ -123,7 +123,7 @@ fn lag(core: &Arc<VnetCore>, steps: &[Arc<Step>]) -> Option<Lag> {
 /// so that nothing that is wrong with its stack can interfere.
 fn begin_to_die(core: &Arc<VnetCore>) -> bool {
     let mut begun = false;
-    core.alive(|live| begun = std::mem::replace(&mut live.phase, Phase::Dying) != Phase::Dying);
+    core.alive(|live| begun = std::mem::replace(&mut live.inside.phase, Phase::Dying) != Phase::Dying);
     begun
 }
 
@@ -134,7 +134,7 @@ fn begin_to_live(core: &Arc<VnetCore>) -> Result<(), CreateError> {
         begun = match &live.failure {
             Some(failure) => Err(CreateError::Failed(failure.clone())),
             None => {
-                live.phase = Phase::Up;
+                live.inside.phase = Phase::Up;
                 Ok(())
             }
         };
@@ -160,13 +160,13 @@ fn run_step(core: &Arc<VnetCore>, step: &Arc<Step>) -> Result<(), StepFailed> {
     // An instance that was destroyed meanwhile has undone what it knew of; this step is ours.
     let mut kept = false;
     core.alive(|live| {
-        kept = live.phase != Phase::Dying;
+        kept = live.inside.phase != Phase::Dying;
         #[cfg(test)]
         if planted("a step noted in a vnet that is going") {
             kept = true;
         }
         if kept {
-            live.ran.push(ran);
+            live.inside.ran.push(ran);
         }
     });
     if !kept {
@@ -187,8 +187,8 @@ fn undo_step(core: &Arc<VnetCore>, step: &Arc<Step>) -> Result<(), StepError> {
     let mut ran = None;
     core.alive(|live| {
         let is_it = |s: &RanStep| Arc::ptr_eq(&s.step, step);
-        let at = live.ran.iter().position(is_it);
-        ran = at.map(|at| live.ran.remove(at));
+        let at = live.inside.ran.iter().position(is_it);
+        ran = at.map(|at| live.inside.ran.remove(at));
     });
     let Some(ran) = ran else { return Ok(()) };
     (ran.step.uninit)(core)
@@ -274,7 +274,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
         held = left;
     }
     let mut returned = Vec::new();
-    core.alive(|live| returned = std::mem::take(&mut live.loans.ended));
+    core.alive(|live| returned = std::mem::take(&mut live.inside.loans.ended));
     let mut released = at_first.less(&held);
     steps.extend(close_locals(core, &mut released));
     released.packets += core.inbox.close().frames;
@@ -311,7 +311,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
 /// Takes the step that ran last off the list of those that did.
 fn last_step(core: &VnetCore) -> Option<RanStep> {
     let mut ran = None;
-    core.alive(|live| ran = live.ran.pop());
+    core.alive(|live| ran = live.inside.ran.pop());
     ran
 }
 
@@ -336,7 +336,7 @@ fn close_locals(core: &Arc<VnetCore>, released: &mut Census) -> Option<StepRepor
 fn graceful(core: &Arc<VnetCore>) -> Option<Graceful> {
     let graceful = core.enter_as(Entry::Lifecycle, |inside, cx| {
         let drain = inside.drain.as_ref()?;
-        Some(drain.so_far(inside.stack, cx.now))
+        Some(drain.so_far(&mut inside.stack, cx.now))
     });
     graceful.ok().flatten()
 }

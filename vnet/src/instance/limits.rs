@@ -22,7 +22,7 @@ impl Vnet {
         self.core.driver.called();
         self.core.enter_as(Entry::User, |inside, cx| {
             self.core.note_overflow(cx.stats);
-            usage_in(&self.core, inside.stack, cx.stats, resource)
+            usage_in(&self.core, &mut inside.stack, cx.stats, resource)
         })
     }
 
@@ -34,7 +34,7 @@ impl Vnet {
         self.core.driver.called();
         self.core.enter_as(Entry::User, |inside, cx| {
             self.core.note_overflow(cx.stats);
-            let of = |r: &Resource| usage_in(&self.core, inside.stack, cx.stats, *r);
+            let of = |r: &Resource| usage_in(&self.core, &mut inside.stack, cx.stats, *r);
             Resource::ALL.iter().map(of).collect()
         })
     }
@@ -109,13 +109,13 @@ pub(crate) fn spread(core: &Arc<VnetCore>) {
 pub(super) fn bound_by(core: &VnetCore, above: &VnetCore) {
     let mut ceiling = None;
     above.alive(|live| {
-        let limits = &live.stack.limits;
+        let limits = &live.inside.stack.limits;
         ceiling = Some((limits.in_effect(), limits.weight()));
     });
     if let Some((ceiling, weight)) = ceiling {
         core.alive(|live| {
-            live.stack.set_ceiling(ceiling, weight);
-            tell_others(core, &live.stack);
+            live.inside.stack.set_ceiling(ceiling, weight);
+            tell_others(core, &live.inside.stack);
         });
     }
 }

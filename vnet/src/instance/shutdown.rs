@@ -156,14 +156,14 @@ impl OwnedVnet {
 impl VnetCore {
     fn begin_drain(self: &Arc<Self>) -> Result<(), Gone> {
         self.enter_as(Entry::User, |inside, cx| {
-            if *inside.phase != Phase::Up {
+            if inside.phase != Phase::Up {
                 return;
             }
-            *inside.phase = Phase::Draining;
+            inside.phase = Phase::Draining;
             inside.stack.limits.admission = Admission::Closed;
             let open = inside.stack.tcp.open_connections();
             inside.stack.tcp.drain(cx);
-            *inside.drain = Some(Drain {
+            inside.drain = Some(Drain {
                 since: cx.now,
                 open,
                 waiters: Vec::new(),
@@ -175,7 +175,7 @@ impl VnetCore {
     fn is_open(self: &Arc<Self>, waker: Option<&Waker>) -> bool {
         let open = self.enter_as(Entry::User, |inside, _| {
             let open = inside.stack.tcp.open_connections() > 0;
-            if let (true, Some(drain), Some(waker)) = (open, &mut *inside.drain, waker)
+            if let (true, Some(drain), Some(waker)) = (open, &mut inside.drain, waker)
                 && !drain.waiters.iter().any(|w| w.will_wake(waker))
             {
                 drain.waiters.push(waker.clone());

@@ -408,7 +408,7 @@ impl Vnet {
 
     fn look(&self, inside: &Inside, cx: &Cx, children: &[Arc<VnetCore>]) -> Inspection {
         let core = &self.core;
-        let stack = &*inside.stack;
+        let stack = &inside.stack;
         let usage = |r: &Resource| limits::usage_in(core, stack, cx.stats, *r);
         let denied = |p: &Privilege| (p.to_string(), self.denials(*p));
         let pins = pins::held(core, inside, children);
@@ -417,7 +417,7 @@ impl Vnet {
             name: core.name.to_string(),
             parent: core.parent.as_ref().map(|p| p.name.to_string()),
             children: pins.children.clone(),
-            phase: *inside.phase,
+            phase: inside.phase,
             at: cx.now,
             forwarding: stack.ip.v4.tunables.forwarding,
             address_policy: stack.ip.policy.configured().map(<[_]>::to_vec),
@@ -455,7 +455,7 @@ fn held(stack: &Stack, netif: &Netif, why: Phase) -> Vec<IpAddr> {
 
 fn interface_views(inside: &Inside, now: Instant, current: &str) -> Vec<InterfaceView> {
     let view = |netif| {
-        let info = interfaces::info(inside.stack, netif, current);
+        let info = interfaces::info(&inside.stack, netif, current);
         let peer = match inside.journal.made(&info.name) {
             Some(Op::Interface(
                 _,
@@ -475,8 +475,8 @@ fn interface_views(inside: &Inside, now: Instant, current: &str) -> Vec<Interfac
             link: netif.link.as_deref().map(|l| l.config().clone()),
             link_stats: netif.link.as_deref().map(|l| l.stats(now)),
             captures: netif.taps.len(),
-            bridging: bridges::view(inside.stack, netif, now),
-            aggregation: lagg::info(inside.stack, netif),
+            bridging: bridges::view(&inside.stack, netif, now),
+            aggregation: lagg::info(&inside.stack, netif),
             router: autoconf.adverts.told.get(&netif.id).cloned(),
             dns: autoconf.names.servers(netif.id).collect(),
             search: autoconf.names.search(netif.id).map(String::from).collect(),
@@ -493,8 +493,8 @@ fn interface_views(inside: &Inside, now: Instant, current: &str) -> Vec<Interfac
                 .given_on(netif.id)
                 .map(zone::wire)
                 .collect(),
-            tentative: held(inside.stack, netif, Phase::Tentative),
-            duplicate: held(inside.stack, netif, Phase::Duplicate),
+            tentative: held(&inside.stack, netif, Phase::Tentative),
+            duplicate: held(&inside.stack, netif, Phase::Duplicate),
             groups: inside.stack.joined_groups(netif.id),
         }
     };

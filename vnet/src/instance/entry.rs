@@ -161,29 +161,29 @@ impl VnetCore {
         entry: Entry,
         f: &mut dyn FnMut(&mut Inside, &mut Cx),
     ) -> (Result<(), Gone>, Option<callback::Payload>) {
+        let (mut next, mut out, mut wreckage) = (None, None, None);
         let entered = within_lock(self, || {
             let mut state = self.state.lock();
             // Read under the lock: the time does not run backwards from one entry to the next.
             let now = self.driver.now();
             let live = match &mut *state {
                 State::Alive(live) if live.inside.phase.admits(entry) => live,
-                _ => return None,
+                _ => return false,
             };
-            let worked = panic::catch_unwind(AssertUnwindSafe(|| live.work(now, f)));
-            let (wreckage, next) = match worked {
-                Ok(next) => (None, next),
-                Err(panic) => (Some(live.fail(now, panic)), None),
-            };
-            let out = take_out(&mut live.out);
+            match panic::catch_unwind(AssertUnwindSafe(|| live.work(now, f))) {
+                Ok(at) => next = at,
+                Err(panic) => wreckage = Some(live.fail(now, panic)),
+            }
+            out = take_out(&mut live.out);
             // Of a vnet in which services follow each other, others want a share as well.
             if entry == Entry::Service && self.sched.behind.load(Ordering::Relaxed) {
                 state.unlock_fair();
             }
-            Some((wreckage, next, out))
+            true
         });
-        let Some((wreckage, next, out)) = entered.flatten() else {
+        if entered != Some(true) {
             return (Err(Gone), None);
-        };
+        }
         let panic = self.leave(next, out);
         let ended = match wreckage {
             None => Ok(()),
@@ -345,7 +345,8 @@ impl Vnet {
     /// [`Gone`].
     pub fn pending(&self) -> Result<u64, Gone> {
         let mut pending = Err(Gone);
-        self.core.alive(|live| pending = Ok(live.inside.stack.pending()));
+        self.core
+            .alive(|live| pending = Ok(live.inside.stack.pending()));
         pending
     }
 }

@@ -123,7 +123,9 @@ fn lag(core: &Arc<VnetCore>, steps: &[Arc<Step>]) -> Option<Lag> {
 /// so that nothing that is wrong with its stack can interfere.
 fn begin_to_die(core: &Arc<VnetCore>) -> bool {
     let mut begun = false;
-    core.alive(|live| begun = std::mem::replace(&mut live.inside.phase, Phase::Dying) != Phase::Dying);
+    core.alive(|live| {
+        begun = std::mem::replace(&mut live.inside.phase, Phase::Dying) != Phase::Dying
+    });
     begun
 }
 

@@ -21,6 +21,35 @@ pub struct Payload {
     len: usize,
 }
 
+/// Takes bytes from a queue, in order.
+pub(crate) trait Taker {
+    /// Takes a slice, by reference.
+    fn take(&mut self, slice: Bytes);
+
+    /// Takes a copy.
+    fn take_copy(&mut self, bytes: &[u8]);
+
+    /// True when it has taken nothing.
+    fn is_empty(&self) -> bool;
+}
+
+impl Taker for Payload {
+    #[inline]
+    fn take(&mut self, slice: Bytes) {
+        self.push(slice);
+    }
+
+    #[inline]
+    fn take_copy(&mut self, bytes: &[u8]) {
+        self.push_copy(bytes);
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
 /// Where the bytes of a payload are.
 #[derive(Clone, Debug)]
 enum Held {

@@ -16,6 +16,7 @@ use super::handle::{Handle, Wait, poll, shared_methods};
 use crate::base::time::Duration;
 use crate::instance::Vnet;
 use crate::packet::Payload;
+use crate::packet::payload::Taker;
 use crate::packet::pool::CHUNK;
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
@@ -39,6 +40,44 @@ const SMALL_WRITE: usize = 2048;
 pub struct TcpStream(pub(super) Handle<ConnId>);
 
 shared_methods!(TcpStream: nonblocking try_clone take_error read_timeout write_timeout ttl);
+
+/// A caller's buffer, to be filled from a queue: with a few bytes at once, and with what is taken by reference later, outside
+/// of the lock.
+struct CopyTo<'a> {
+    buf: &'a mut [u8],
+    filled: usize,
+    rest: Option<Payload>,
+}
+
+impl CopyTo<'_> {
+    /// Copies what was taken by reference, and returns how many bytes there are.
+    fn finish(self) -> usize {
+        let more = &mut self.buf[self.filled..];
+        self.filled + self.rest.map_or(0, |rest| rest.copy_to(0, more))
+    }
+}
+
+impl Taker for CopyTo<'_> {
+    fn take(&mut self, slice: Bytes) {
+        self.rest.get_or_insert_default().push(slice);
+    }
+
+    #[inline]
+    fn take_copy(&mut self, bytes: &[u8]) {
+        match &mut self.rest {
+            None => {
+                self.buf[self.filled..][..bytes.len()].copy_from_slice(bytes);
+                self.filled += bytes.len();
+            }
+            Some(rest) => rest.push_copy(bytes),
+        }
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.filled == 0 && self.rest.is_none()
+    }
+}
 
 impl TcpStream {
     /// Connects from the current vnet, trying each address in turn.
@@ -158,9 +197,16 @@ impl TcpStream {
         if buf.is_empty() {
             return Ok(0);
         }
-        // Taken by reference under the lock, copied outside of it.
-        let taken = self.receive(wait, buf.len(), mode)?;
-        Ok(taken.copy_to(0, buf))
+        let max = buf.len();
+        let mut taken = CopyTo {
+            buf,
+            filled: 0,
+            rest: None,
+        };
+        self.0.run(wait, Interest::Read, |s, cx, id| {
+            s.tcp.recv(cx, id, max, &mut taken, mode)
+        })?;
+        Ok(taken.finish())
     }
 
     /// Sends without copying. Returns how many of the bytes were accepted; the caller keeps the rest.

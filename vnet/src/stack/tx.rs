@@ -98,9 +98,10 @@ fn segment(s: &mut Stack, cx: &mut Cx, out: SegmentOut) {
     {
         s.neigh.confirm(cx.now, way.ifid, way.hop);
     }
-    let segment_len = out.header.len() + out.gso.map_or(out.payload.len(), usize::from);
+    let header_len = out.header.len();
+    let segment_len = header_len + out.gso.map_or(out.payload.len(), usize::from);
     let mut packet = Packet::outgoing(out.payload);
-    out.header.emit(packet.prepend(out.header.len()));
+    out.header.emit(packet.prepend(header_len));
     packet.meta.csum = Csum::Partial {
         start: 0,
         offset: TCP_CSUM_OFFSET,

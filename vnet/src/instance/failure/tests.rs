@@ -82,7 +82,8 @@ fn assert_accounted(vnet: &Vnet) {
 }
 
 fn plant(vnet: &Vnet, place: Place) {
-    vnet.core.alive(|live| live.inside.stack.planted = Some(place));
+    vnet.core
+        .alive(|live| live.inside.stack.planted = Some(place));
 }
 
 /// Lets the stack of `a` panic by what `b` sends, or by a call.

@@ -418,14 +418,17 @@ impl TcpHeader {
     /// Writes the header; the checksum field is zero.
     ///
     /// # Panics
-    /// When `bytes` is shorter than [`TcpHeader::len`], or the options together exceed 40 bytes
+    /// When `bytes` is not as long as [`TcpHeader::len`] says, or the options together exceed 40 bytes
     /// (which no combination that this stack sends does).
     #[inline]
     pub(crate) fn emit(&self, bytes: &mut [u8]) {
-        let len = self.len();
+        let len = bytes.len();
+        debug_assert_eq!(len, self.len(), "room for the header and no more");
         assert!(len <= TCP_MAX_LEN, "TCP options exceed 40 bytes");
-        let bytes = &mut bytes[..len];
-        let mut packet = TcpPacket::new_unchecked(&mut *bytes);
+        let (fixed, options) = bytes
+            .split_first_chunk_mut::<TCP_LEN>()
+            .expect("as many bytes as were asked for");
+        let mut packet = TcpPacket::new_unchecked(&mut fixed[..]);
         packet.set_src_port(self.src_port);
         packet.set_dst_port(self.dst_port);
         packet.set_seq_number(TcpSeqNumber(self.seq as i32));
@@ -436,17 +439,27 @@ impl TcpHeader {
         packet.set_checksum(0);
         packet.set_urgent_at(self.urgent);
         let ack_bit = if self.ack.is_some() { 0x10 } else { 0 };
-        bytes[12] |= self.flags.0 >> 4 & 1;
-        bytes[13] = self.flags.0 & !0x10 | ack_bit;
-        emit_options(&self.options, &mut bytes[TCP_LEN..]);
+        fixed[12] |= self.flags.0 >> 4 & 1;
+        fixed[13] = self.flags.0 & !0x10 | ack_bit;
+        match (self.options.timestamp, options.as_mut_array()) {
+            (Some((value, echo)), Some(options)) => *options = timestamp_only(value, echo),
+            _ => emit_options(&self.options, options),
+        }
     }
+}
+
+/// The options of nearly every segment: a timestamp, laid out as in RFC 7323, appendix A.
+#[inline]
+fn timestamp_only(value: u32, echo: u32) -> [u8; TIMESTAMP_LEN] {
+    let ([v0, v1, v2, v3], [e0, e1, e2, e3]) = (value.to_be_bytes(), echo.to_be_bytes());
+    [1, 1, 8, 10, v0, v1, v2, v3, e0, e1, e2, e3]
 }
 
 #[inline]
 fn parse_options(bytes: &[u8]) -> Result<TcpOptions, HeaderError> {
-    // What nearly every segment has: a timestamp, laid out as in RFC 7323, appendix A.
-    match bytes.first_chunk::<TIMESTAMP_LEN>() {
-        Some([1, 1, 8, 10, v0, v1, v2, v3, e0, e1, e2, e3]) if bytes.len() == TIMESTAMP_LEN => {
+    // See `timestamp_only`.
+    match bytes.as_array::<TIMESTAMP_LEN>() {
+        Some([1, 1, 8, 10, v0, v1, v2, v3, e0, e1, e2, e3]) => {
             let value = u32::from_be_bytes([*v0, *v1, *v2, *v3]);
             let echo = u32::from_be_bytes([*e0, *e1, *e2, *e3]);
             Ok(TcpOptions {
@@ -712,7 +725,7 @@ mod tests {
             ..TcpHeader::default()
         };
         let mut bytes = [0; 28];
-        header.emit(&mut bytes);
+        header.emit(&mut bytes[..24]);
         bytes[12] = 7 << 4;
         bytes[24..28].copy_from_slice(&[8, 0, 1, 1]); // a timestamp of zero bytes
         assert_eq!(TcpHeader::parse(&bytes), Err(HeaderError::BadLength));

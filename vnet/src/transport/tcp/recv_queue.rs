@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::seq::SeqNum;
 use crate::packet::header::SackBlocks;
-use crate::packet::payload::{Payload, SHORT};
+use crate::packet::payload::{Payload, SHORT, Taker};
 use crate::transport::edge::ReadMode;
 
 /// Segments below this are merged when they pile up.
@@ -280,40 +280,40 @@ impl RecvQueue {
     }
 
     /// Hands out up to `max` bytes and returns how many.
-    pub(super) fn read(&mut self, max: usize, into: &mut Payload, mode: ReadMode) -> usize {
+    pub(super) fn read(&mut self, max: usize, into: &mut impl Taker, mode: ReadMode) -> usize {
         let want = max.min(self.len);
         let mut left = want;
         if mode == ReadMode::Peek {
             for slice in &self.slices {
                 let take = left.min(slice.len());
-                into.push(slice.slice(..take));
+                into.take(slice.slice(..take));
                 left -= take;
             }
-            into.push_copy(&self.tail[..left]);
+            into.take_copy(&self.tail[..left]);
             return want;
         }
         self.len -= want;
         while left > 0 {
             let Some(front) = self.slices.front_mut() else {
                 if left <= SHORT && into.is_empty() {
-                    into.push_copy(&self.tail[..left]);
+                    into.take_copy(&self.tail[..left]);
                     match left == self.tail.len() {
                         // Its beginning is free again, as well.
                         true => self.tail.clear(),
                         false => self.tail.advance(left),
                     }
                 } else {
-                    into.push(self.tail.split_to(left).freeze());
+                    into.take(self.tail.split_to(left).freeze());
                 }
                 break;
             };
             if front.len() > left {
-                into.push(front.split_to(left));
+                into.take(front.split_to(left));
                 self.spent += left;
                 break;
             }
             left -= front.len();
-            into.push(std::mem::take(front));
+            into.take(std::mem::take(front));
             self.slices.pop_front();
             self.spent = 0;
         }

@@ -16,7 +16,8 @@ use super::requests::{Of, Requests};
 use super::segment::SendFlags;
 use crate::base::id::IfId;
 use crate::base::time::Instant;
-use crate::packet::{Cx, Payload};
+use crate::packet::Cx;
+use crate::packet::payload::Taker;
 use crate::transport::domain::Domain;
 use crate::transport::edge::{ReadMode, Readiness, Waiters};
 use crate::transport::error::SocketError;
@@ -380,7 +381,7 @@ impl Tcp {
         cx: &mut Cx<'_>,
         id: ConnId,
         max: usize,
-        into: &mut Payload,
+        into: &mut impl Taker,
         mode: ReadMode,
     ) -> Result<usize, SocketError> {
         let c = self.connections.get_mut(id).ok_or(SocketError::Gone)?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Closed, Connection, Env, Owner};
 use crate::base::time::{Duration, Instant};
-use crate::packet::Payload;
+use crate::packet::payload::Taker;
 use crate::transport::edge::{ReadMode, Readiness};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::challenge::Challenge;
@@ -101,7 +101,7 @@ impl Connection {
         &mut self,
         env: &Env<'_>,
         max: usize,
-        into: &mut Payload,
+        into: &mut impl Taker,
         mode: ReadMode,
     ) -> Result<usize, SocketError> {
         let n = self.rcv.queue.read(max, into, mode);

@@ -48,6 +48,8 @@ enum Workload {
     Forward,
     /// The same in virtual time, over links that take time: each frame is an event of its own.
     Events,
+    /// An instance that is made, wired to another one, given an address and destroyed.
+    Instance,
 }
 
 impl Workload {
@@ -65,6 +67,7 @@ impl Workload {
             Workload::Bulk1500 => 100,
             Workload::TcpRr | Workload::UdpRr => 2_000,
             Workload::Forward | Workload::Events => 4_000,
+            Workload::Instance => 500,
         }
     }
 
@@ -82,6 +85,7 @@ impl Workload {
             Workload::UdpRr => udp_rr(operations),
             Workload::Forward => forward(operations),
             Workload::Events => events(operations),
+            Workload::Instance => instance(operations),
         }
     }
 }
@@ -323,6 +327,24 @@ fn events(operations: u32) -> Result<(), Error> {
         server.recv(room)?;
         Ok(())
     })
+}
+
+fn instance(operations: u32) -> Result<(), Error> {
+    let mut world = World::new();
+    let hub = world.system.create("hub")?;
+    for _ in 0..operations {
+        let vnet = world.system.create("made")?;
+        vnet.epair("eth0", &hub, "eth0")?;
+        vnet.add_address("eth0", "198.18.0.2/24".parse()?)?;
+        if !vnet.destroy().leaked.is_zero() {
+            return Err("it has left something".into());
+        }
+        // The hub keeps its end, which is of no use any more.
+        hub.remove_interface("eth0")?;
+        world.now += Duration::from_micros(10);
+        world.system.poll(world.now);
+    }
+    Ok(())
 }
 
 /// Two hosts and the router between them, with a socket at each host.

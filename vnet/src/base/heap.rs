@@ -141,37 +141,51 @@ impl<K: Ord + Copy, V> Heap<K, V> {
         }
     }
 
+    /// Moves the entry at `place` towards the first until it is in order. Those that it passes are moved once, and it itself at
+    /// the end.
     fn rise(&mut self, mut place: usize) {
+        let entry = self.order[place];
+        let from = place;
         while place > 0 {
             let parent = (place - 1) / 2;
-            if self.order[parent].0 <= self.order[place].0 {
-                return;
+            if self.order[parent].0 <= entry.0 {
+                break;
             }
-            self.swap(parent, place);
+            self.put(place, self.order[parent]);
             place = parent;
         }
-    }
-
-    fn sink(&mut self, mut place: usize) {
-        loop {
-            let left = 2 * place + 1;
-            let Some((key, _)) = self.order.get(left) else {
-                return;
-            };
-            let less = self.order.get(left + 1).is_some_and(|(k, _)| k < key);
-            let child = left + usize::from(less);
-            if self.order[place].0 <= self.order[child].0 {
-                return;
-            }
-            self.swap(place, child);
-            place = child;
+        if place != from {
+            self.put(place, entry);
         }
     }
 
-    fn swap(&mut self, a: usize, b: usize) {
-        self.order.swap(a, b);
-        self.note(a);
-        self.note(b);
+    /// As [`Heap::rise`], the other way.
+    fn sink(&mut self, mut place: usize) {
+        let entry = self.order[place];
+        let from = place;
+        loop {
+            let left = 2 * place + 1;
+            let (child, next) = match self.order.get(left..) {
+                Some([l, r, ..]) if r.0 < l.0 => (left + 1, *r),
+                Some([l, ..]) => (left, *l),
+                _ => break,
+            };
+            if entry.0 <= next.0 {
+                break;
+            }
+            self.put(place, next);
+            place = child;
+        }
+        if place != from {
+            self.put(place, entry);
+        }
+    }
+
+    /// Has an entry at `place`.
+    #[inline]
+    fn put(&mut self, place: usize, entry: (K, Ticket)) {
+        self.order[place] = entry;
+        self.note(place);
     }
 }
 

@@ -205,8 +205,25 @@ impl UdpSocket {
         mode: ReadMode,
         buf: &mut [u8],
     ) -> io::Result<(usize, SocketAddr)> {
-        let (data, from) = self.receive(wait, mode)?;
-        Ok((data.copy_to(0, buf), from))
+        let mut rest = None;
+        let (copied, from) = self.0.run(wait, Interest::Read, |s, _, id| {
+            let sockets = &mut s.udp.sockets;
+            let (data, arrived) = sockets.oldest(id)?;
+            let from = arrived.src;
+            // A few bytes are copied at once, others outside of the lock.
+            let Some(few) = data.short() else {
+                rest = Some(sockets.recv(id, mode)?.0);
+                return Ok((0, from));
+            };
+            let copied = few.len().min(buf.len());
+            buf[..copied].copy_from_slice(&few[..copied]);
+            if mode == ReadMode::Consume {
+                sockets.drop_oldest(id);
+            }
+            Ok((copied, from))
+        })?;
+        let copied = rest.map_or(copied, |rest| rest.copy_to(0, buf));
+        Ok((copied, self.1.outside(from)))
     }
 
     /// The socket's own address.

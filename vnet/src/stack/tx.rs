@@ -64,7 +64,8 @@ pub(super) const FLOODS: &str = "to send a frame removes no bridge";
 #[inline]
 pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) -> bool {
     let mut has_sent = false;
-    while let Some(out) = s.tcp.poll_transmit(cx) {
+    // Looked at where it is: it is some hundred bytes.
+    while let Some(out) = &mut s.tcp.poll_transmit(cx) {
         has_sent = true;
         segment(s, cx, out);
     }
@@ -87,7 +88,7 @@ pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) -> bool {
     has_sent
 }
 
-fn segment(s: &mut Stack, cx: &mut Cx, out: SegmentOut) {
+fn segment(s: &mut Stack, cx: &mut Cx, out: &mut SegmentOut) {
     let (src, dst) = (out.src.ip(), out.dst.ip());
     // RFC 4861 7.3.1: while a connection makes progress, the neighbour on its way is reachable.
     if out.confirms
@@ -100,7 +101,7 @@ fn segment(s: &mut Stack, cx: &mut Cx, out: SegmentOut) {
     }
     let header_len = out.header.len();
     let segment_len = header_len + out.gso.map_or(out.payload.len(), usize::from);
-    let mut packet = Packet::outgoing(out.payload);
+    let mut packet = Packet::outgoing(std::mem::take(&mut out.payload));
     out.header.emit(packet.prepend(header_len));
     packet.meta.csum = Csum::Partial {
         start: 0,

@@ -198,18 +198,41 @@ impl<K: Key, S, T> Sockets<K, S, T> {
     where
         T: Clone,
     {
+        if mode == ReadMode::Peek {
+            return Ok(self.oldest(id)?.clone());
+        }
         let socket = self.slab.get_mut(id).ok_or(SocketError::Gone)?;
         if let Some(error) = socket.error.take() {
             return Err(error);
-        }
-        if mode == ReadMode::Peek {
-            let oldest = socket.queue.front().ok_or(SocketError::WouldBlock)?;
-            return Ok(oldest.0.clone());
         }
         let (item, cost) = socket.queue.pop_front().ok_or(SocketError::WouldBlock)?;
         socket.bytes -= cost;
         self.account.bytes -= cost;
         Ok(item)
+    }
+
+    /// The oldest item, which stays.
+    ///
+    /// # Errors
+    /// As [`Sockets::recv`].
+    #[inline]
+    pub(crate) fn oldest(&mut self, id: K) -> Result<&T, SocketError> {
+        let socket = self.slab.get_mut(id).ok_or(SocketError::Gone)?;
+        if let Some(error) = socket.error.take() {
+            return Err(error);
+        }
+        let oldest = socket.queue.front().ok_or(SocketError::WouldBlock)?;
+        Ok(&oldest.0)
+    }
+
+    /// Drops the oldest item.
+    pub(crate) fn drop_oldest(&mut self, id: K) {
+        let socket = self.slab.get_mut(id);
+        if let Some((socket, (_, cost))) = socket.and_then(|s| s.queue.pop_front().map(|o| (s, o)))
+        {
+            socket.bytes -= cost;
+            self.account.bytes -= cost;
+        }
     }
 
     /// Takes a socket out and wakes everyone who waits for it. What is queued goes unread. One that

@@ -172,8 +172,8 @@ impl Connection {
         let end = self.snd.queue.end();
         if nxt == end {
             // A FIN takes no room in the peer's buffer, so its window does not hold it back.
-            let plan = self.plan(env.now, nxt, Carries::Nothing);
-            return Some(self.send_new(env, plan));
+            let mut plan = self.plan(env.now, nxt, Carries::Nothing);
+            return Some(self.send_new(env, &mut plan));
         }
         let available = self.record_end(nxt, end).since(nxt);
         if self.is_held_back(env) {
@@ -221,7 +221,7 @@ impl Connection {
         if let Some(by) = probe {
             self.on_probe_sent(nxt, nxt + len, by);
         }
-        Some(self.send_new(env, plan))
+        Some(self.send_new(env, &mut plan))
     }
 
     /// How many bytes congestion control lets leave now.
@@ -300,7 +300,7 @@ impl Connection {
             || nxt + len != self.snd.queue.end()
     }
 
-    fn send_new(&mut self, env: &mut Env<'_>, mut plan: Plan) -> SegmentOut {
+    fn send_new(&mut self, env: &mut Env<'_>, plan: &mut Plan) -> SegmentOut {
         let end = plan.seq + plan.len;
         let mut nxt = end;
         if end == self.snd.queue.end() {
@@ -316,7 +316,7 @@ impl Connection {
             self.snd.small_end = nxt;
         }
         if self.negotiated.ecn.feedback != Feedback::None && plan.len > 0 {
-            self.mark(env, &mut plan);
+            self.mark(env, plan);
         }
         self.snd.nxt = nxt;
         self.snd.probe = Probe::None;
@@ -401,7 +401,7 @@ impl Connection {
         let trouble = self.trouble.get_or_insert_default();
         trouble.segments_again += u64::from(plan.len.div_ceil(plan.piece).max(1));
         trouble.bytes_again += u64::from(plan.len);
-        Some(self.build(env, plan))
+        Some(self.build(env, &mut plan))
     }
 
     /// Whether the next segment has to wait for its turn. A probe need not.
@@ -491,8 +491,8 @@ impl Connection {
 
     /// A segment without payload.
     fn bare(&mut self, env: &mut Env<'_>, seq: SeqNum) -> SegmentOut {
-        let plan = self.plan(env.now, seq, Carries::Nothing);
-        self.build(env, plan)
+        let mut plan = self.plan(env.now, seq, Carries::Nothing);
+        self.build(env, &mut plan)
     }
 
     #[inline]
@@ -525,7 +525,7 @@ impl Connection {
 
     /// Builds the planned segment. It carries an acknowledgement, so none is due afterwards.
     #[inline]
-    fn build(&mut self, env: &mut Env<'_>, mut plan: Plan) -> SegmentOut {
+    fn build(&mut self, env: &mut Env<'_>, plan: &mut Plan) -> SegmentOut {
         plan.flags = plan.flags | self.negotiated.ecn.next_flags();
         if self.sack_count() > 0 {
             plan.options.sack = self.sack_blocks(&plan.options);
@@ -554,21 +554,17 @@ impl Connection {
         let confirms = self.hint.take();
         let gso = (plan.len > plan.piece).then_some(plan.piece as u16);
         self.counts.on_departure(plan.len, gso);
-        if plan.len == 0 {
-            return SegmentOut {
-                confirms,
-                ..self.out(header, Payload::new(), None)
-            };
+        let mut payload = Payload::new();
+        if plan.len > 0 {
+            self.snd.last_sent = env.now;
+            env.stats.bytes_out += u64::from(plan.len);
+            payload = self.snd.queue.slice(plan.seq, plan.len as usize);
         }
-        self.snd.last_sent = env.now;
-        env.stats.bytes_out += u64::from(plan.len);
-        let payload = self.snd.queue.slice(plan.seq, plan.len as usize);
-        let out = self.out(header, payload, gso);
-        SegmentOut {
-            confirms,
-            tos: out.tos | plan.ect,
-            ..out
-        }
+        // Made where it is returned: it is some hundred bytes.
+        let mut out = self.out(header, payload, gso);
+        out.confirms = confirms;
+        out.tos |= plan.ect;
+        out
     }
 
     /// How many blocks a selective acknowledgement would have.
@@ -641,13 +637,21 @@ impl Connection {
 
     #[inline]
     fn out(&self, header: TcpHeader, payload: Payload, gso: Option<u16>) -> SegmentOut {
-        let (local, remote) = (self.local, self.remote);
-        let (ttl, tos) = (self.options.ttl, self.options.tos);
+        let (src, dst) = (self.local, self.remote);
         SegmentOut {
+            src,
+            dst,
+            header: TcpHeader {
+                src_port: src.port(),
+                dst_port: dst.port(),
+                ..header
+            },
             payload,
             gso,
+            ttl: self.options.ttl,
+            tos: self.options.tos,
             by: self.options.interface,
-            ..SegmentOut::new(local, remote, ttl, tos, header)
+            confirms: false,
         }
     }
 }

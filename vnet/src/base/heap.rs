@@ -144,8 +144,10 @@ impl<K: Ord + Copy, V> Heap<K, V> {
     /// Moves the entry at `place` towards the first until it is in order. Those that it passes are moved once, and it itself at
     /// the end.
     fn rise(&mut self, mut place: usize) {
+        if place == 0 || self.order[(place - 1) / 2].0 <= self.order[place].0 {
+            return;
+        }
         let entry = self.order[place];
-        let from = place;
         while place > 0 {
             let parent = (place - 1) / 2;
             if self.order[parent].0 <= entry.0 {
@@ -154,31 +156,36 @@ impl<K: Ord + Copy, V> Heap<K, V> {
             self.put(place, self.order[parent]);
             place = parent;
         }
-        if place != from {
-            self.put(place, entry);
-        }
+        self.put(place, entry);
     }
 
     /// As [`Heap::rise`], the other way.
     fn sink(&mut self, mut place: usize) {
+        let Some(mut child) = self.less_child(place, self.order[place].0) else {
+            return;
+        };
         let entry = self.order[place];
-        let from = place;
         loop {
-            let left = 2 * place + 1;
-            let (child, next) = match self.order.get(left..) {
-                Some([l, r, ..]) if r.0 < l.0 => (left + 1, *r),
-                Some([l, ..]) => (left, *l),
-                _ => break,
-            };
-            if entry.0 <= next.0 {
-                break;
-            }
-            self.put(place, next);
+            self.put(place, self.order[child]);
             place = child;
+            match self.less_child(place, entry.0) {
+                Some(next) => child = next,
+                None => break,
+            }
         }
-        if place != from {
-            self.put(place, entry);
-        }
+        self.put(place, entry);
+    }
+
+    /// Where the lesser child of a place is, if it is less than `key`.
+    #[inline]
+    fn less_child(&self, place: usize, key: K) -> Option<usize> {
+        let left = 2 * place + 1;
+        let (child, least) = match self.order.get(left..)? {
+            [l, r, ..] if r.0 < l.0 => (left + 1, r.0),
+            [l, ..] => (left, l.0),
+            [] => return None,
+        };
+        (least < key).then_some(child)
     }
 
     /// Has an entry at `place`.

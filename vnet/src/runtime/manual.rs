@@ -136,11 +136,16 @@ impl Driver for Manual {
     fn poll(&self, now: Instant) -> Option<Instant> {
         let mut panicked = None;
         let mut budget = POLL_BUDGET;
+        let mut happened = None;
         let next = loop {
             if let Some(beside) = self.beside.get() {
                 callback::contained("what is beside the system", || beside.look());
             }
             let mut agenda = self.agenda.lock();
+            // Noted here, so that the lock is taken once for each event.
+            if let Some((at, what)) = happened.take() {
+                agenda.happened(at, what);
+            }
             let is_due = |at| at <= now.max(self.now());
             let has_due = agenda.next().is_some_and(is_due);
             if !has_due || budget == 0 {
@@ -156,7 +161,9 @@ impl Driver for Manual {
             let due = agenda.pop();
             drop(agenda);
             if let Some((at, event)) = due {
-                match self.act(at, event) {
+                let (what, done) = self.act(at, event);
+                happened = what.map(|what| (at, what));
+                match done {
                     Err(panic) if panicked.is_none() => panicked = Some(panic),
                     Err(panic) => callback::discard(panic),
                     Ok(()) => {}
@@ -180,14 +187,18 @@ impl Driver for Manual {
 }
 
 impl Manual {
-    /// Carries out an event. The panic of a callback goes to the embedder, who polls.
-    fn act(&self, at: Instant, event: Event<()>) -> Result<(), callback::Payload> {
+    /// Carries out an event, and says what happened, if anything did. The panic of a callback goes to the embedder, who polls.
+    fn act(
+        &self,
+        at: Instant,
+        event: Event<()>,
+    ) -> (Option<Happened>, Result<(), callback::Payload>) {
         let mut done = Ok(());
         let what = match event {
-            Event::Timeout(()) | Event::Paid(()) => return done,
+            Event::Timeout(()) | Event::Paid(()) => return (None, done),
             Event::Service(vnet) => {
                 let Some(vnet) = disarm(&vnet, at) else {
-                    return done;
+                    return (None, done);
                 };
                 self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
                 done = vnet.try_service();
@@ -204,7 +215,6 @@ impl Manual {
                 Happened::TimerFired
             }
         };
-        self.agenda.lock().happened(at, what);
-        done
+        (Some(what), done)
     }
 }

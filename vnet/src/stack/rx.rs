@@ -689,8 +689,7 @@ fn tcp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet
     let parsed = packet
         .pull_up(tcp_header::TCP_LEN)
         .and_then(|fixed| tcp_header::header_len(fixed).ok())
-        .and_then(|len| packet.pull_up(len))
-        .and_then(|bytes| TcpHeader::parse(bytes).ok());
+        .and_then(|len| Some((TcpHeader::read(packet.pull_up(len)?).ok()?, len)));
     let Some((tcp, len)) = parsed else {
         return cx.stats.drop_rx(DropReason::Malformed);
     };

@@ -393,20 +393,31 @@ impl TcpHeader {
     #[inline]
     pub(crate) fn parse(bytes: &[u8]) -> Result<(TcpHeader, usize), HeaderError> {
         let len = header_len(bytes)?;
-        let bytes = bytes.get(..len).ok_or(HeaderError::Truncated)?;
-        let packet = TcpPacket::new_unchecked(bytes);
-        let header = TcpHeader {
+        let header = TcpHeader::read(bytes.get(..len).ok_or(HeaderError::Truncated)?)?;
+        Ok((header, len))
+    }
+
+    /// As [`TcpHeader::parse`], where there are as many bytes as [`header_len`] has said.
+    ///
+    /// # Errors
+    /// [`HeaderError::BadLength`] when an option claims a length below two bytes.
+    #[inline]
+    pub(crate) fn read(bytes: &[u8]) -> Result<TcpHeader, HeaderError> {
+        let (fixed, options) = bytes
+            .split_first_chunk::<TCP_LEN>()
+            .ok_or(HeaderError::Truncated)?;
+        let packet = TcpPacket::new_unchecked(&fixed[..]);
+        Ok(TcpHeader {
             src_port: packet.src_port(),
             dst_port: packet.dst_port(),
             seq: packet.seq_number().0 as u32,
             ack: packet.ack().then(|| packet.ack_number().0 as u32),
             // Bits 8 to 15 of the header's fourth word hold all control bits but one.
-            flags: TcpFlags(bytes[13] & !0x10 | (bytes[12] & 1) << 4),
+            flags: TcpFlags(fixed[13] & !0x10 | (fixed[12] & 1) << 4),
             window: packet.window_len(),
             urgent: packet.urgent_at(),
-            options: parse_options(&bytes[TCP_LEN..])?,
-        };
-        Ok((header, len))
+            options: parse_options(options)?,
+        })
     }
 
     /// Bytes in the header, options and padding included.

@@ -31,9 +31,22 @@ impl FourTuple {
         FourTuple {
             local: address_key(local.ip()),
             remote: address_key(remote.ip()),
-            ports: u32::from(local.port()) << 16 | u32::from(remote.port()),
+            ports: ports_key(local, remote),
         }
     }
+
+    /// Whether it is of these ends. What differs hardly ever, the addresses, comes last.
+    #[inline]
+    pub(super) fn is_of(&self, local: SocketAddr, remote: SocketAddr) -> bool {
+        self.ports == ports_key(local, remote)
+            && self.remote == address_key(remote.ip())
+            && self.local == address_key(local.ip())
+    }
+}
+
+#[inline]
+fn ports_key(local: SocketAddr, remote: SocketAddr) -> u32 {
+    u32::from(local.port()) << 16 | u32::from(remote.port())
 }
 
 /// An address as [`FourTuple`] has it.

@@ -442,7 +442,10 @@ impl Tcp {
     #[inline]
     fn holder(&self, key: &FourTuple) -> Option<Slot> {
         self.by_tuple.get(key, |slot| match slot {
-            Slot::Connection(id) => self.connections.get(id).is_some_and(|c| c.key() == *key),
+            Slot::Connection(id) => {
+                let c = self.connections.get(id);
+                c.is_some_and(|c| key.is_of(c.local, c.remote))
+            }
             Slot::HalfOpen(id) => self.half_open.get(id).is_some_and(|h| h.key() == *key),
             Slot::TimeWait(id) => self.time_wait.get(id).is_some_and(|t| t.key() == *key),
         })

@@ -380,27 +380,25 @@ pub(crate) fn header_len(fixed: &[u8]) -> Result<usize, HeaderError> {
 }
 
 impl TcpHeader {
-    /// Reads a header from its bytes, options included, and says how long it is. Bytes behind
-    /// the header are not looked at.
-    ///
-    /// An option of the wrong size ends the list, as does a truncated one: what was read up to
-    /// there counts (RFC 9293 3.1 asks to go on with options one does not understand).
+    /// Reads a header, and says how long it is. Bytes behind it are not looked at.
     ///
     /// # Errors
-    /// [`HeaderError::Truncated`] when there are fewer bytes than the header says,
-    /// [`HeaderError::BadLength`] when the data offset is too small or an option claims a length
-    /// below two bytes.
-    #[inline]
+    /// What [`header_len`] and [`TcpHeader::read`] return.
+    #[cfg(test)]
     pub(crate) fn parse(bytes: &[u8]) -> Result<(TcpHeader, usize), HeaderError> {
         let len = header_len(bytes)?;
         let header = TcpHeader::read(bytes.get(..len).ok_or(HeaderError::Truncated)?)?;
         Ok((header, len))
     }
 
-    /// As [`TcpHeader::parse`], where there are as many bytes as [`header_len`] has said.
+    /// Reads a header from its bytes, options included, of which there are as many as [`header_len`] has said.
+    ///
+    /// An option of the wrong size ends the list, as does a truncated one: what was read up to
+    /// there counts (RFC 9293 3.1 asks to go on with options one does not understand).
     ///
     /// # Errors
-    /// [`HeaderError::BadLength`] when an option claims a length below two bytes.
+    /// [`HeaderError::Truncated`] when there are fewer bytes than the fixed part has, [`HeaderError::BadLength`] when an
+    /// option claims a length below two bytes.
     #[inline]
     pub(crate) fn read(bytes: &[u8]) -> Result<TcpHeader, HeaderError> {
         let (fixed, options) = bytes

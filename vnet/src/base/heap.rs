@@ -141,12 +141,16 @@ impl<K: Ord + Copy, V> Heap<K, V> {
         }
     }
 
-    /// Moves the entry at `place` towards the first until it is in order. Those that it passes are moved once, and it itself at
-    /// the end.
-    fn rise(&mut self, mut place: usize) {
-        if place == 0 || self.order[(place - 1) / 2].0 <= self.order[place].0 {
-            return;
+    /// Moves the entry at `place` towards the first until it is in order.
+    #[inline]
+    fn rise(&mut self, place: usize) {
+        if place > 0 && self.order[place].0 < self.order[(place - 1) / 2].0 {
+            self.rise_from(place);
         }
+    }
+
+    /// Moves each entry that the one at `place` passes once, and that one at the end.
+    fn rise_from(&mut self, mut place: usize) {
         let entry = self.order[place];
         while place > 0 {
             let parent = (place - 1) / 2;

@@ -280,9 +280,15 @@ impl<F: Family> LocalAddrs<F> {
     /// The reason that counts why `addr` is something of ours.
     #[inline]
     fn claim(&self, addr: F::Addr) -> Option<(Rank, Ours)> {
-        if !self.known.may_have::<F>(addr) {
-            return None;
+        // Nearly all that is asked for is not.
+        match self.known.may_have::<F>(addr) {
+            true => self.claim_by_index(addr),
+            false => None,
         }
+    }
+
+    #[inline(never)]
+    fn claim_by_index(&self, addr: F::Addr) -> Option<(Rank, Ours)> {
         let bits = F::bits(addr);
         let (&(of, rank), &ours) = self
             .index

@@ -54,11 +54,13 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
         return Err(error);
     }
     let started = system.now();
-    let mut network = Network::build(&system, plan, options)?;
-    network.start_scripts(plan)?;
+    let mut network = Network::unwired(&system, plan, options)?;
     let numbers = 0..plan.vnets.len();
     let vnets: Vec<Vnet> = numbers.map(|number| network.vnet(number)).collect();
+    // Before there are addresses, which announce themselves: who is outside hears of them.
     let doors = Doors::open(plan, &vnets, &watcher)?;
+    network.wire(plan)?;
+    network.start_scripts(plan)?;
     let standing = Arc::new(Standing::new(network, plan.clone()));
     let fallen = Arc::clone(&standing);
     options.stop.on_stop(move || fallen.take_down());

@@ -315,6 +315,40 @@ fn a_tap_is_attached_to_a_host() {
     host.wait_until_gone("lan0", PATIENCE).unwrap();
 }
 
+/// A host's address may have been another station's before: whoever is outside has to hear of it.
+#[test]
+fn what_is_attached_hears_of_the_addresses_behind_it() {
+    let Some(host) = host() else { return };
+    host.ip("link add nic0 type veth peer name far0").unwrap();
+    host.run(|| fs::write("/proc/sys/net/ipv4/conf/far0/arp_accept", "1"))
+        .unwrap();
+    host.ip("addr add 192.0.2.2/24 dev far0").unwrap();
+    host.ip("link set nic0 up").unwrap();
+    host.ip("link set far0 up").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().to_owned();
+    let mut running = host.run(move || {
+        let mut command = vnet(&here);
+        Running::start(command.args(["attach", "nic", "nic0", "192.0.2.1/24"]))
+    });
+    assert_eq!(running.attached(1), ["nic nic0"]);
+    let deadline = Instant::now() + PATIENCE;
+    let heard = || {
+        let shown = host.run(|| {
+            Command::new("ip")
+                .args(["neigh", "show", "dev", "far0"])
+                .output()
+        });
+        String::from_utf8(shown.unwrap().stdout).unwrap()
+    };
+    while !heard().contains("192.0.2.1 lladdr") {
+        assert!(Instant::now() < deadline, "no announcement: {}", heard());
+        sleep(Duration::from_millis(20));
+    }
+    let (status, report) = running.interrupt();
+    assert_eq!(status, Some(0), "{report}");
+}
+
 /// The topology with something attached that the README shows.
 fn of_the_readme() -> String {
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");

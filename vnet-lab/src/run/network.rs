@@ -63,13 +63,26 @@ impl Network {
     /// What the library says of a vnet, an interface or a route, or a capture that cannot be
     /// written.
     pub fn build(system: &System, plan: &Plan, options: &Options) -> Result<Network, RunError> {
+        let mut network = Network::unwired(system, plan, options)?;
+        network.wire(plan)?;
+        Ok(network)
+    }
+
+    /// Makes the instances and their bridges, without a link between them.
+    ///
+    /// # Errors
+    /// As for [`Network::build`].
+    pub(super) fn unwired(
+        system: &System,
+        plan: &Plan,
+        options: &Options,
+    ) -> Result<Network, RunError> {
         let mut network = Network {
             vnets: Vec::new(),
             captures: Captures::start(plan, options)?,
             scripts: Vec::new(),
         };
-        let interfaces = plan.vnets.iter().flat_map(|vnet| &vnet.interfaces);
-        let given: BTreeSet<MacAddr> = interfaces.filter_map(|i| i.mac).collect();
+        let given = given_macs(plan);
         for planned in &plan.vnets {
             let vnet = system
                 .create(&planned.name)
@@ -100,10 +113,19 @@ impl Network {
             }
             network.vnets.push(vnet);
         }
+        Ok(network)
+    }
+
+    /// Joins the instances by links, and gives them addresses and what else is planned.
+    ///
+    /// # Errors
+    /// As for [`Network::build`].
+    pub(super) fn wire(&mut self, plan: &Plan) -> Result<(), RunError> {
+        let given = given_macs(plan);
         for number in 0..plan.links.len() {
-            network.add_link(plan, number, &given)?;
+            self.add_link(plan, number, &given)?;
         }
-        for (vnet, planned) in network.vnets.iter().zip(&plan.vnets) {
+        for (vnet, planned) in self.vnets.iter().zip(&plan.vnets) {
             add_routes(vnet, planned)?;
             let advertises = planned.interfaces.iter().any(|i| i.advertise.is_some());
             for ((name, value), is_wanted) in [(LLDP, planned.lldp), (ADVERTISE, advertises)] {
@@ -114,7 +136,7 @@ impl Network {
                 }
             }
         }
-        for (vnet, planned) in network.vnets.iter().zip(&plan.vnets) {
+        for (vnet, planned) in self.vnets.iter().zip(&plan.vnets) {
             if !planned.dns.is_empty() {
                 let config = vnet_dns::Config::of(planned.dns.iter().copied());
                 vnet_dns::install(vnet, config).map_err(|source| RunError::Dns {
@@ -124,11 +146,11 @@ impl Network {
             }
         }
         let hosts = names(plan);
-        for vnet in &network.vnets {
+        for vnet in &self.vnets {
             vnet.set_hosts(Arc::clone(&hosts))
                 .expect("its owner is here, so the vnet is not gone");
         }
-        Ok(network)
+        Ok(())
     }
 
     fn add_link(
@@ -337,6 +359,12 @@ impl Network {
         self.captures.finish()?;
         Ok(reports)
     }
+}
+
+/// The MAC addresses that are given by hand.
+fn given_macs(plan: &Plan) -> BTreeSet<MacAddr> {
+    let interfaces = plan.vnets.iter().flat_map(|vnet| &vnet.interfaces);
+    interfaces.filter_map(|i| i.mac).collect()
 }
 
 /// Every node's name, with all its addresses.

@@ -142,7 +142,8 @@ impl<K: Ord + Copy, V> Heap<K, V> {
     }
 
     /// Moves the entry at `place` towards the first until it is in order.
-    #[inline]
+    // The usual case is that it is in order.
+    #[inline(always)]
     fn rise(&mut self, place: usize) {
         if place > 0 && self.order[place].0 < self.order[(place - 1) / 2].0 {
             self.rise_from(place);
@@ -150,6 +151,7 @@ impl<K: Ord + Copy, V> Heap<K, V> {
     }
 
     /// Moves each entry that the one at `place` passes once, and that one at the end.
+    #[inline(never)]
     fn rise_from(&mut self, mut place: usize) {
         let entry = self.order[place];
         while place > 0 {

@@ -150,7 +150,7 @@ impl Driver for Manual {
             let has_due = agenda.next().is_some_and(is_due);
             if !has_due || budget == 0 {
                 if !has_due {
-                    self.now.fetch_max(now.as_nanos(), Ordering::AcqRel);
+                    self.reach(now);
                 }
                 agenda.forget_dead();
                 // The embedder may poll as often as it likes before its clock moves.
@@ -187,6 +187,14 @@ impl Driver for Manual {
 }
 
 impl Manual {
+    /// It is so late now, or later.
+    #[inline]
+    fn reach(&self, at: Instant) {
+        if self.now() < at {
+            self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
+        }
+    }
+
     /// Carries out an event, and says what happened, if anything did. The panic of a callback goes to the embedder, who polls.
     fn act(
         &self,
@@ -200,17 +208,17 @@ impl Manual {
                 let Some(vnet) = disarm(&vnet, at) else {
                     return (None, done);
                 };
-                self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
+                self.reach(at);
                 done = vnet.try_service();
                 Happened::Serviced(vnet.number)
             }
             Event::Poll(task) => {
-                self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
+                self.reach(at);
                 task.run();
                 Happened::Polled(task.number())
             }
             Event::Wake(waker) => {
-                self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
+                self.reach(at);
                 done = catch_unwind(AssertUnwindSafe(|| waker.wake()));
                 Happened::TimerFired
             }

@@ -17,8 +17,8 @@ use crate::ip::multicast::{Filter, GroupError, Groups, Listener};
 use crate::ip::state::Forwarding;
 use crate::ip::{Ip, NoWay, Outgoing, Way};
 use crate::netif::Netif;
-use crate::packet::Cx;
 use crate::packet::header::{IpProto, zone};
+use crate::packet::{Cx, Payload};
 use crate::transport::error::SocketError;
 use crate::transport::udp::{Addressing, Arrived, DatagramOut, UdpId};
 
@@ -237,7 +237,12 @@ pub(super) fn hears(ip: &Ip, id: UdpId, on: IfId, group: IpAddr, src: IpAddr) ->
 /// # Errors
 /// No way; too long.
 #[inline(never)]
-pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(), SocketError> {
+pub(super) fn datagram(
+    s: &mut Stack,
+    cx: &mut Cx,
+    out: &DatagramOut,
+    mut payload: Payload,
+) -> Result<(), SocketError> {
     let group = out.dst.ip();
     let said = out.multicast;
     let (hops, loops) = match group {
@@ -264,7 +269,7 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
             src.ok_or(SocketError::AddrNotAvailable)?
         }
     };
-    let packet = tx::udp_packet(out.payload.clone(), out.src_port, out.dst.port())?;
+    let packet = tx::udp_packet(payload.clone(), out.src_port, out.dst.port())?;
     // A time to live of zero is for this host.
     if hops > 0 {
         let to = Outgoing {
@@ -294,11 +299,10 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
             ttl: hops,
             tos: out.tos,
         };
-        let (port, mut payload) = (out.dst.port(), out.payload);
         s.udp.input(
             cx,
             arrived,
-            port,
+            out.dst.port(),
             Addressing::Broadcast,
             hears,
             &mut payload,

@@ -406,14 +406,14 @@ impl Stack {
             Some(to) => Some(SocketAddr::new(self.destination(domain, to)?, to.port())),
             None => None,
         };
-        let mut out = self.udp.send(cx, id, to, payload)?;
+        let mut out = self.udp.send(cx, id, to, payload.len())?;
         if *said != Leaving::default() {
             self.say(&mut out, said)?;
         }
         out.multicast.interface = out.by.or(out.multicast.interface);
         match out.dst.ip().is_multicast() {
-            true => groups::datagram(self, cx, out),
-            false => tx::datagram(self, cx, out),
+            true => groups::datagram(self, cx, &out, payload),
+            false => tx::datagram(self, cx, &out, payload),
         }
     }
 

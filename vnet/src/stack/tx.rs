@@ -130,7 +130,12 @@ fn segment(s: &mut Stack, cx: &mut Cx, out: &mut SegmentOut) {
 ///
 /// # Errors
 /// No route; too long for the path.
-pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(), SocketError> {
+pub(super) fn datagram(
+    s: &mut Stack,
+    cx: &mut Cx,
+    out: &DatagramOut,
+    payload: Payload,
+) -> Result<(), SocketError> {
     let dst = out.dst.ip();
     if out.broadcast == Broadcast::Forbidden && s.ip.is_broadcast(dst) {
         return Err(SocketError::BroadcastForbidden);
@@ -140,7 +145,7 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
         (None, None) => ways::source_for(s, dst)?,
         (None, Some(_)) => ways::source_by(s, dst, out.by)?,
     };
-    let packet = udp_packet(out.payload, out.src_port, out.dst.port())?;
+    let packet = udp_packet(payload, out.src_port, out.dst.port())?;
     let to = Outgoing {
         hop_limit: NonZero::new(out.ttl).map(NonZero::get),
         traffic_class: out.tos,

@@ -141,8 +141,6 @@ pub(crate) struct DatagramOut {
     pub src_port: u16,
     /// Where it goes.
     pub dst: SocketAddr,
-    /// What it carries.
-    pub payload: Payload,
     /// Time to live; 0 for the vnet's.
     pub ttl: u8,
     /// Type of service.
@@ -324,7 +322,7 @@ impl Udp {
         verdict
     }
 
-    /// Makes a datagram for `dst`, or for the peer. An unbound socket gets an ephemeral port.
+    /// Makes a datagram of `len` bytes for `dst`, or for the peer. An unbound socket gets an ephemeral port.
     ///
     /// # Errors
     /// A pending error; [`SocketError::NotConnected`] without a destination;
@@ -335,7 +333,7 @@ impl Udp {
         cx: &mut Cx,
         id: UdpId,
         dst: Option<SocketAddr>,
-        payload: Payload,
+        len: usize,
     ) -> Result<DatagramOut, SocketError> {
         let socket = self.sockets.get_mut(id)?;
         socket.check_send()?;
@@ -345,7 +343,7 @@ impl Udp {
             SocketAddr::V4(_) => MAX_PAYLOAD_4,
             SocketAddr::V6(_) => MAX_PAYLOAD_6,
         };
-        if payload.len() > max {
+        if len > max {
             return Err(SocketError::MessageTooLong);
         }
         let bound = self.bound_for(cx, id, dst)?;
@@ -357,7 +355,6 @@ impl Udp {
             src: Some(local.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_multicast()),
             src_port: local.port(),
             dst,
-            payload,
             ttl: socket.options.ttl,
             tos: socket.options.tos,
             fragmentation: socket.options.fragmentation,

@@ -74,7 +74,7 @@ impl World {
         dst: Option<&str>,
         len: usize,
     ) -> Result<DatagramOut, SocketError> {
-        self.with(|udp, cx| udp.send(cx, id, dst.map(at), vec![7; len].into()))
+        self.with(|udp, cx| udp.send(cx, id, dst.map(at), len))
     }
 
     fn hear(&mut self, src: &str, dst: &str, data: &[u8]) -> Verdict {

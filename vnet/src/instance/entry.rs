@@ -6,6 +6,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tracing::{Level, span_enabled, trace_span};
+
 use super::context::{self, within_lock};
 use super::cores::{Inside, Live, State, SystemCore, VnetCore};
 use super::error::StepError;
@@ -230,8 +232,11 @@ impl VnetCore {
     /// # Errors
     /// That panic, after all else has been done.
     pub(crate) fn try_service(self: &Arc<Self>) -> Result<(), callback::Payload> {
-        let name = &*self.name;
-        let _span = tracing::trace_span!(target: trace::SERVICE, "service", vnet = name).entered();
+        // A span that nobody wants would have to be dropped as well.
+        let _span = span_enabled!(target: trace::SERVICE, Level::TRACE).then(|| {
+            let name = &*self.name;
+            trace_span!(target: trace::SERVICE, "service", vnet = name).entered()
+        });
         if self.processor.is_limited() && self.is_held() {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! The neighbours of one vnet.
 //!
-//! Keyed by interface and IP address. The hot path, [`NeighCache::lookup`], is one hash lookup and
-//! no allocation. Deadlines are data; requests to send are polled. An empty cache owns no memory.
+//! Keyed by interface and IP address. The hot path, [`NeighCache::lookup`], is a look at those that were asked for
+//! lately, or one hash lookup, and no allocation. Deadlines are data; requests to send are polled. An empty cache owns no memory.
 //!
 //! Accounting: a packet that this cache lets go of by itself is counted here, under
 //! [`Stats::drop_rx`] when it came in on an interface and [`Stats::drop_tx`] when it started here.
@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-use slotmap::new_key_type;
+use slotmap::{Key, new_key_type};
 
 use super::config::NeighConfig;
 use super::questions::Questions;
@@ -51,12 +51,24 @@ struct Entry {
     questions: Questions,
 }
 
+impl Entry {
+    #[inline]
+    fn is_of(&self, ifid: IfId, ip: IpAddr) -> bool {
+        self.ip == ip && self.ifid == ifid
+    }
+}
+
+/// Neighbours that are found without a hash: as many as a router has that carries a few flows.
+const RECENT: usize = 4;
+
 /// The neighbours of one vnet. See the [module](self).
 #[derive(Debug)]
 pub(crate) struct NeighCache {
     config: OnUse<NeighConfig>,
     rng: Rng,
     index: Map<(IfId, IpAddr), NeighKey>,
+    /// Those that were asked for lately, each in one possible place. An entry says itself whose it is.
+    recent: [NeighKey; RECENT],
     entries: Slab<NeighKey, Entry>,
     deadlines: Deadlines<NeighKey>,
     requests: VecDeque<ProbeOut>,
@@ -86,6 +98,7 @@ impl NeighCache {
         let mut cache = NeighCache {
             config: OnUse::new(0),
             index: Map::seeded(rng.u64()),
+            recent: [NeighKey::null(); RECENT],
             rng,
             entries: Slab::default(),
             deadlines: Deadlines::default(),
@@ -103,7 +116,19 @@ impl NeighCache {
     /// The hot path of [`NeighCache::resolve`]: the address to send to, when it is known.
     #[inline]
     pub(crate) fn lookup(&mut self, now: Instant, ifid: IfId, ip: IpAddr) -> Option<MacAddr> {
-        let key = *self.index.get(&(ifid, ip))?;
+        let place = match ip {
+            IpAddr::V4(ip) => usize::from(ip.octets()[3]) % RECENT,
+            IpAddr::V6(ip) => usize::from(ip.octets()[15]) % RECENT,
+        };
+        let mut key = self.recent[place];
+        if !self
+            .entries
+            .get(key)
+            .is_some_and(|entry| entry.is_of(ifid, ip))
+        {
+            key = *self.index.get(&(ifid, ip))?;
+            self.recent[place] = key;
+        }
         let entry = self.entries.get_mut(key)?;
         entry.used = Some(now);
         match &entry.state {
@@ -327,6 +352,7 @@ impl NeighCache {
             config: _,
             rng: _,
             index,
+            recent: _,
             entries,
             deadlines,
             requests,

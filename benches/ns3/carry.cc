@@ -33,6 +33,11 @@ using namespace ns3;
 namespace
 {
 
+// Templates ask for their components of logs by name, with logs and without. The build leaves those out that files define.
+LogComponent g_queue("Queue", __FILE__);
+LogComponent g_dropTail("DropTailQueue", __FILE__);
+LogComponent g_queueInterface("NetDeviceQueueInterface", __FILE__);
+
 [[noreturn]] void
 Fail(const std::string& what)
 {

@@ -1,7 +1,8 @@
 //! The neighbours of one vnet.
 //!
 //! Keyed by interface and IP address. The hot path, [`NeighCache::lookup`], is a look at those that were asked for
-//! lately, or one hash lookup, and no allocation. Deadlines are data; requests to send are polled. An empty cache owns no memory.
+//! lately, or one hash lookup, and no allocation. Deadlines are data; requests to send are polled. An empty cache owns no
+//! memory.
 //!
 //! Accounting: a packet that this cache lets go of by itself is counted here, under
 //! [`Stats::drop_rx`] when it came in on an interface and [`Stats::drop_tx`] when it started here.

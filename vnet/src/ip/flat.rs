@@ -2,15 +2,18 @@
 //! every step.
 //!
 //! Six bits of the address at a time lead through *directories* of 64 slots to a *bucket*: the prefixes behind a slot, up
-//! to [`SPLIT`] of them, side by side and searched without branches. A bucket that grows beyond that becomes a directory,
-//! one that shrinks is a bucket again, so the depth follows the table: three directories and one bucket for a
-//! million routes of IPv4, five and one for IPv6. A prefix that ends within a directory's six bits is known to each
+//! to [`SPLIT`] of them, side by side and searched without branches, in one of three forms ([`Line`] and [`narrow`]): by how
+//! many bits they have to tell apart. A bucket that grows beyond that becomes a directory, one that shrinks is a bucket
+//! again, so the depth follows the table: three directories and one bucket for a million routes of IPv4, five and one for
+//! IPv6. A prefix that ends within a directory's six bits is known to each
 //! slot that it covers; what is on the way is remembered, and the last is the longest. So no prefix is known to anything
 //! below the directory or bucket in which it ends, and a change costs at most one of either, whatever it covers.
 //!
 //! The table itself ([`fib`](super::fib)) has the routes. Here is only a number for what is said of packets, equal ones
 //! having one number: most large tables have few gateways. Prefixes longer than a key ([`Family::KEY_BITS`]) are left to
 //! the table.
+
+mod narrow;
 
 use std::collections::BTreeMap;
 
@@ -35,6 +38,8 @@ const SPLIT: usize = if cfg!(test) { 3 } else { 32 };
 const MERGE: usize = if cfg!(test) { 1 } else { 8 };
 /// The most lines of a bucket.
 const LINES: usize = 8;
+/// The most of a narrow one.
+const NARROW_LINES: usize = 2;
 
 /// What is said of packets, by its number; [`NOWHERE`] and [`ASK`] have a meaning of their own.
 type Answer = u32;
@@ -79,7 +84,7 @@ struct Slot {
 }
 
 /// What is behind a slot: where it is, and in the last four bits how many lines it has. A directory has none. Nothing
-/// is behind a slot of zero, as the directory there is the first, which is behind none.
+/// is behind a slot of zero, as the directory there is the first, which is behind none. Lines beyond [`LINES`] are narrow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Next(u32);
 
@@ -94,9 +99,19 @@ impl Next {
         Next(at << 4 | lines as u32)
     }
 
+    fn narrow(at: u32, lines: usize) -> Next {
+        Next(at << 4 | (LINES + lines) as u32)
+    }
+
     #[inline]
     fn lines(self) -> usize {
         (self.0 & 0xf) as usize
+    }
+
+    /// How many lines there are, when they are narrow.
+    #[inline]
+    fn narrow_lines(self) -> Option<usize> {
+        self.lines().checked_sub(LINES).filter(|lines| *lines > 0)
     }
 
     #[inline]
@@ -145,7 +160,7 @@ impl<F: Family> Flat<F> {
                 best = slot.answer;
             }
             if slot.next.lines() > 0 {
-                return self.lines.search(slot.next, shift, key).unwrap_or(best);
+                return self.lines.search(slot.next, shift, key, best);
             }
             if slot.next == Next::NOTHING {
                 return best;
@@ -323,12 +338,52 @@ impl<K: Copy + Into<u64>> Dir<K> {
     }
 }
 
-/// The lines of all buckets. Those that are free are used again for buckets of the same size.
+/// The lines of all buckets.
 #[derive(Default)]
 struct Lines {
-    lines: Vec<Line>,
+    words: Slab<Line, LINES>,
+    narrow: Slab<narrow::Line, NARROW_LINES>,
+}
+
+/// Lines of one kind, some of which are one bucket. Those that are free are used again for buckets of the same size.
+struct Slab<L, const MOST: usize> {
+    lines: Vec<L>,
     /// By the number of lines, less one.
-    free: [Vec<u32>; LINES],
+    free: [Vec<u32>; MOST],
+}
+
+impl<L, const MOST: usize> Default for Slab<L, MOST> {
+    fn default() -> Slab<L, MOST> {
+        Slab {
+            lines: Vec::new(),
+            free: [const { Vec::new() }; MOST],
+        }
+    }
+}
+
+impl<L: Copy, const MOST: usize> Slab<L, MOST> {
+    #[inline]
+    fn of(&self, at: usize, lines: usize) -> &[L] {
+        &self.lines[at..][..lines]
+    }
+
+    /// Keeps the lines of a bucket. Returns where they are.
+    fn put(&mut self, bucket: &[L]) -> u32 {
+        match self.free[bucket.len() - 1].pop() {
+            Some(at) => {
+                self.lines[at as usize..][..bucket.len()].copy_from_slice(bucket);
+                at
+            }
+            None => {
+                self.lines.extend_from_slice(bucket);
+                (self.lines.len() - bucket.len()) as u32
+            }
+        }
+    }
+
+    fn free(&mut self, at: usize, lines: usize) {
+        self.free[lines - 1].push(at as u32);
+    }
 }
 
 /// Some prefixes of a bucket, in one line of a processor's cache, in such a form that all are compared without a branch.
@@ -338,7 +393,7 @@ struct Lines {
 /// ([`PACKED_BITS`]), then the answer, then the number of bits of the word that do not matter, which are these two and what
 /// is behind the prefix. In a bucket with more bits to tell apart, which only a table with few prefixes for its bits has,
 /// a prefix is a key in the first half of the line, and an answer with its number of bits in the second.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 #[repr(align(64))]
 struct Line([u64; WORDS]);
 
@@ -365,10 +420,16 @@ impl Lines {
         if shift <= PACKED_BITS { WORDS } else { WHOLE }
     }
 
-    /// What the longest prefix of a bucket says that has this key.
+    /// What the longest prefix of a bucket says that has this key, or `otherwise`.
     #[inline]
-    fn search(&self, bucket: Next, shift: u32, key: u64) -> Option<Answer> {
-        let lines = &self.lines[bucket.at()..][..bucket.lines()];
+    fn search(&self, bucket: Next, shift: u32, key: u64, otherwise: Answer) -> Answer {
+        if let Some(lines) = bucket.narrow_lines() {
+            let lines = self.narrow.of(bucket.at(), lines);
+            return lines
+                .iter()
+                .fold(otherwise, |best, line| line.last(key, best));
+        }
+        let lines = self.words.of(bucket.at(), bucket.lines());
         let mut found = 0;
         if shift <= PACKED_BITS {
             let key = key << SAID_BITS;
@@ -387,7 +448,10 @@ impl Lines {
                 }
             }
         }
-        Some(answer_of(found)).filter(|answer| *answer != NOWHERE)
+        match answer_of(found) {
+            NOWHERE => otherwise,
+            answer => answer,
+        }
     }
 
     /// The prefixes of a bucket, of which nothing has none. `path` is a key that leads there.
@@ -399,7 +463,7 @@ impl Lines {
         key_bits: u8,
     ) -> Vec<Entry<K>> {
         let mut list = Vec::new();
-        let mut push = |key: u64, free: u64, answer| {
+        let mut push = |key: u64, free: u32, answer| {
             let Ok(key) = K::try_from(key) else {
                 unreachable!("its bits are those of a key")
             };
@@ -409,19 +473,24 @@ impl Lines {
                 answer,
             });
         };
-        for line in &self.lines[bucket.at()..][..bucket.lines()] {
-            if shift <= PACKED_BITS {
-                for word in line.0 {
-                    let key = path & !((1 << PACKED_BITS) - 1) | word >> SAID_BITS;
-                    push(
-                        key,
-                        word % (1 << WIDTH) - u64::from(SAID_BITS),
-                        answer_of(word),
-                    );
-                }
-            } else {
-                for (key, said) in line.0[..WHOLE].iter().zip(&line.0[WHOLE..]) {
-                    push(*key, said % (1 << WIDTH), answer_of(*said));
+        let above = |bits: u32| path & !((1 << bits) - 1);
+        if let Some(lines) = bucket.narrow_lines() {
+            let lines = self.narrow.of(bucket.at(), lines);
+            for (key, free, answer) in lines.iter().flat_map(narrow::Line::all) {
+                push(above(narrow::BITS) | key, free, answer);
+            }
+        } else {
+            for line in self.words.of(bucket.at(), bucket.lines()) {
+                if shift <= PACKED_BITS {
+                    for word in line.0 {
+                        let free = (word % (1 << WIDTH)) as u32 - SAID_BITS;
+                        let key = above(PACKED_BITS) | word >> SAID_BITS;
+                        push(key, free, answer_of(word));
+                    }
+                } else {
+                    for (key, said) in line.0[..WHOLE].iter().zip(&line.0[WHOLE..]) {
+                        push(*key, (said % (1 << WIDTH)) as u32, answer_of(*said));
+                    }
                 }
             }
         }
@@ -431,45 +500,53 @@ impl Lines {
 
     /// A bucket with these prefixes, behind a slot that is found by `shift`.
     fn write<K: Copy + Into<u64>>(&mut self, list: &[Entry<K>], shift: u32, key_bits: u8) -> Next {
-        let Some(last) = list.len().checked_sub(1) else {
+        let Some(last) = list.last() else {
             return Next::NOTHING;
         };
-        let per_line = Self::per_line(shift);
-        let line = |n: usize| {
-            let mut line = Line([0; WORDS]);
-            for i in 0..per_line {
-                let entry = &list[last.min(n * per_line + i)];
-                let (key, free) = (entry.key.into(), u64::from(key_bits - entry.len));
-                let said = u64::from(entry.answer) << WIDTH;
-                if shift <= PACKED_BITS {
-                    line.0[i] = key << SAID_BITS | said | (free + u64::from(SAID_BITS));
-                } else {
-                    (line.0[i], line.0[WHOLE + i]) = (key, said | free);
-                }
-            }
-            line
-        };
-        let lines = list.len().div_ceil(per_line);
-        debug_assert!(lines <= LINES, "as many lines as can be counted");
-        let at = match self.free[lines - 1].pop() {
-            Some(at) => at as usize,
-            None => {
-                let at = self.lines.len();
-                self.lines.resize(at + lines, line(0));
-                at
-            }
-        };
-        for (n, place) in self.lines[at..][..lines].iter_mut().enumerate() {
-            *place = line(n);
+        let free = |entry: &Entry<K>| u32::from(key_bits - entry.len);
+        if shift <= narrow::BITS && list.iter().all(|e| e.answer <= narrow::MAX_ANSWER) {
+            let lines = in_lines(list, last, narrow::PER_LINE, |line, at, entry| {
+                let line: &mut narrow::Line = line;
+                line.put(at, entry.key.into(), free(entry), entry.answer);
+            });
+            return Next::narrow(self.narrow.put(&lines), lines.len());
         }
-        Next::bucket(at as u32, lines)
+        let lines = in_lines(list, last, Self::per_line(shift), |line, at, entry| {
+            let (Line(words), key, free) = (line, entry.key.into(), free(entry));
+            let said = u64::from(entry.answer) << WIDTH;
+            if shift <= PACKED_BITS {
+                words[at] = key << SAID_BITS | said | u64::from(free + SAID_BITS);
+            } else {
+                (words[at], words[WHOLE + at]) = (key, said | u64::from(free));
+            }
+        });
+        Next::bucket(self.words.put(&lines), lines.len())
     }
 
     fn free(&mut self, bucket: Next) {
-        if let Some(size) = bucket.lines().checked_sub(1) {
-            self.free[size].push(bucket.at() as u32);
+        match (bucket.narrow_lines(), bucket.lines()) {
+            (Some(lines), _) => self.narrow.free(bucket.at(), lines),
+            (None, 0) => {}
+            (None, lines) => self.words.free(bucket.at(), lines),
         }
     }
+}
+
+/// A bucket's prefixes in lines of so many, each put in its place by `put`, and the last in those that are left over.
+fn in_lines<K, L: Default>(
+    list: &[Entry<K>],
+    last: &Entry<K>,
+    per_line: usize,
+    put: impl Fn(&mut L, usize, &Entry<K>),
+) -> SmallVec<[L; 2]> {
+    let line = |part: &[Entry<K>]| {
+        let mut line = L::default();
+        for at in 0..per_line {
+            put(&mut line, at, part.get(at).unwrap_or(last));
+        }
+        line
+    };
+    list.chunks(per_line).map(line).collect()
 }
 
 /// What is said of packets, with a number for each that differs.
@@ -664,6 +741,31 @@ mod tests {
         assert_eq!(flat.find(nets[0].addr()), None);
     }
 
+    /// A bucket is narrow where its bits and its answers fit, and holds the same as another.
+    #[test]
+    fn narrow_buckets_hold_the_same() {
+        let mut lines = Lines::default();
+        for (shift, most, is_narrow) in [(14, 900, true), (14, 70_000, false), (20, 900, false)] {
+            let list: Vec<Entry<u32>> = (0..SPLIT as u32)
+                .map(|n| Entry {
+                    key: 0x0102_0000 | n << 8,
+                    len: 24,
+                    answer: most - n,
+                })
+                .collect();
+            let bucket = lines.write(&list, shift, 32);
+            assert_eq!(bucket.narrow_lines().is_some(), is_narrow);
+            let path = u64::from(list[0].key);
+            assert_eq!(lines.read::<u32>(bucket, shift, path, 32), list);
+            for entry in &list {
+                let key = u64::from(entry.key) | 7;
+                assert_eq!(lines.search(bucket, shift, key, NOWHERE), entry.answer);
+                assert_eq!(lines.search(bucket, shift, key ^ 0x2000, ASK), ASK);
+            }
+            lines.free(bucket);
+        }
+    }
+
     /// What comes and goes takes the same room each time.
     #[test]
     fn what_is_freed_is_used_again() {
@@ -687,7 +789,7 @@ mod tests {
             assert_eq!(flat.free_dirs.len() + 1, flat.dirs.len());
             sizes.push((
                 flat.dirs.len(),
-                flat.lines.lines.len(),
+                (flat.lines.words.lines.len(), flat.lines.narrow.lines.len()),
                 flat.hits.hits.len(),
             ));
         }

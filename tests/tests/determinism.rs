@@ -1,6 +1,9 @@
 //! Promise: under virtual time the same program with the same seed does the same, to the byte
 //! and the nanosecond, however many threads it is made of.
 
+#[path = "determinism/networks.rs"]
+mod networks;
+
 use std::io::{ErrorKind, Read, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -534,7 +534,7 @@ fn lend(
         name: netif.name.clone(),
     }));
     let (name, settings) = (netif.name.clone(), record::settings(netif));
-    let left = record::left_behind(&mut inside.stack, id);
+    let left = record::left_behind(&inside.stack, id);
     inside.journal.leaves(serial, &name, left, settings);
     inside.loans.lent.push(Lent {
         serial,

@@ -52,11 +52,11 @@ fn remove_all(vnet: &Vnet) -> Result<(), StepError> {
 pub(crate) fn inherit(child: &Arc<VnetCore>, parent: &Arc<VnetCore>) -> Result<(), Gone> {
     let (tunables, limits) = parent.enter_as(Entry::User, |inside, _| {
         let limits = inside.stack.limits.in_effect();
-        (sysctl::snapshot(&mut inside.stack), limits)
+        (sysctl::snapshot(&inside.stack), limits)
     })?;
     child.enter_as(Entry::Lifecycle, |inside, _| {
         sysctl::inherit(&mut inside.stack, &tunables);
-        for (name, value) in sysctl::changed(&mut inside.stack) {
+        for (name, value) in sysctl::changed(&inside.stack) {
             let name = name.to_owned();
             inside
                 .journal
@@ -86,7 +86,7 @@ pub(crate) fn disinherit(child: &Arc<VnetCore>) -> Result<(), Gone> {
             match op {
                 Op::Vnet(VnetOp::SetSysctl { name, .. }) => {
                     sysctl::reset(&mut inside.stack, &name);
-                    limits::tell_others(child, &mut inside.stack);
+                    limits::tell_others(child, &inside.stack);
                 }
                 Op::Vnet(VnetOp::SetLimit { resource, .. }) => {
                     let default = limits::defaults()[resource as usize];

@@ -340,7 +340,7 @@ impl Vnet {
         let chosen = keys::TABLE.iter().filter(|e| e.name().starts_with(prefix));
         Ok(self.core.enter_as(Entering::User, |inside, _| {
             chosen
-                .map(|e| (e.name(), text(*e, e.read(&mut inside.stack))))
+                .map(|e| (e.name(), text(*e, e.read(&inside.stack))))
                 .collect()
         })?)
     }
@@ -348,7 +348,7 @@ impl Vnet {
     fn read_entry(&self, entry: &dyn Entry) -> Result<u64, AdminError> {
         Ok(self
             .core
-            .enter_as(Entering::User, |inside, _| entry.read(&mut inside.stack))?)
+            .enter_as(Entering::User, |inside, _| entry.read(&inside.stack))?)
     }
 
     fn write_entry(&self, entry: &dyn Entry, raw: u64) -> Result<(), AdminError> {

@@ -46,7 +46,7 @@ impl Vnet {
         // Before the instance is up, nobody but its steps has a handle, of whatever kind.
         let starting = inside.phase == Phase::Starting;
         if !by_step && !starting {
-            match concerns_borrowed(&mut inside.stack, &op) {
+            match concerns_borrowed(&inside.stack, &op) {
                 true => inside.journal.note_borrowed(&op),
                 false => inside.journal.note(op),
             }

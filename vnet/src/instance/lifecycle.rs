@@ -338,7 +338,7 @@ fn close_locals(core: &Arc<VnetCore>, released: &mut Census) -> Option<StepRepor
 fn graceful(core: &Arc<VnetCore>) -> Option<Graceful> {
     let graceful = core.enter_as(Entry::Lifecycle, |inside, cx| {
         let drain = inside.drain.as_ref()?;
-        Some(drain.so_far(&mut inside.stack, cx.now))
+        Some(drain.so_far(&inside.stack, cx.now))
     });
     graceful.ok().flatten()
 }

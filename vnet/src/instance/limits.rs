@@ -22,7 +22,7 @@ impl Vnet {
         self.core.driver.called();
         self.core.enter_as(Entry::User, |inside, cx| {
             self.core.note_overflow(cx.stats);
-            usage_in(&self.core, &mut inside.stack, cx.stats, resource)
+            usage_in(&self.core, &inside.stack, cx.stats, resource)
         })
     }
 
@@ -34,7 +34,7 @@ impl Vnet {
         self.core.driver.called();
         self.core.enter_as(Entry::User, |inside, cx| {
             self.core.note_overflow(cx.stats);
-            let of = |r: &Resource| usage_in(&self.core, &mut inside.stack, cx.stats, *r);
+            let of = |r: &Resource| usage_in(&self.core, &inside.stack, cx.stats, *r);
             Resource::ALL.iter().map(of).collect()
         })
     }

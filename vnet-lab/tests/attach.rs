@@ -72,6 +72,13 @@ fn run(directory: &Path, topology: &str) -> Running {
     Running::start(vnet(directory).args(["run", "x.toml"]))
 }
 
+/// `vnet attach` inside a network namespace.
+fn attach(host: &NetNs, directory: &Path, arguments: &'static [&'static str]) -> Running {
+    let directory = directory.to_owned();
+    // A process that is started inside is inside.
+    host.run(move || Running::start(vnet(&directory).arg("attach").args(arguments)))
+}
+
 /// A guest with this address in this VLAN.
 fn guest(stream: UnixStream, name: &str, address: &str, vid: Option<u16>) -> (OwnedVnet, Guest) {
     let guest = System::threads().create(name).unwrap();
@@ -286,12 +293,7 @@ fn skip(why: &dyn std::fmt::Display) {
 fn a_tap_is_attached_to_a_host() {
     let Some(host) = host() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let here = folder.path().to_owned();
-    // A process that is started inside is inside.
-    let mut running = host.run(move || {
-        let mut command = vnet(&here);
-        Running::start(command.args(["attach", "tap", "lan%d", "192.0.2.1/24"]))
-    });
+    let mut running = attach(&host, folder.path(), &["tap", "lan%d", "192.0.2.1/24"]);
     assert_eq!(running.attached(1), ["tap lan0"]);
     host.ip("addr add 192.0.2.2/24 dev lan0").unwrap();
     host.ip("link set lan0 up").unwrap();
@@ -326,11 +328,7 @@ fn what_is_attached_hears_of_the_addresses_behind_it() {
     host.ip("link set nic0 up").unwrap();
     host.ip("link set far0 up").unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let here = folder.path().to_owned();
-    let mut running = host.run(move || {
-        let mut command = vnet(&here);
-        Running::start(command.args(["attach", "nic", "nic0", "192.0.2.1/24"]))
-    });
+    let mut running = attach(&host, folder.path(), &["nic", "nic0", "192.0.2.1/24"]);
     assert_eq!(running.attached(1), ["nic nic0"]);
     let deadline = Instant::now() + PATIENCE;
     let heard = || {
@@ -455,11 +453,11 @@ fn a_card_is_attached_by_af_xdp_and_given_back_as_it_was() {
     assert_eq!(state(&host, "nic"), before);
     for is_killed in [false, true] {
         let folder = tempfile::tempdir().unwrap();
-        let here = folder.path().to_owned();
-        let mut running = host.run(move || {
-            let mut command = vnet(&here);
-            Running::start(command.args(["attach", "nic", "nic", "192.0.2.1/24", "--xdp"]))
-        });
+        let mut running = attach(
+            &host,
+            folder.path(),
+            &["nic", "nic", "192.0.2.1/24", "--xdp"],
+        );
         assert_eq!(running.attached(1), ["nic nic (AF_XDP)"]);
         let during = state(&host, "nic");
         assert!(
@@ -523,11 +521,7 @@ fn a_run_that_is_killed_leaves_nothing_that_keeps_the_next_one_from_running() {
 fn a_tap_that_is_deleted_ends_the_run() {
     let Some(host) = host() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let here = folder.path().to_owned();
-    let mut running = host.run(move || {
-        let mut command = vnet(&here);
-        Running::start(command.args(["attach", "tap", "lan%d", "192.0.2.1/24"]))
-    });
+    let mut running = attach(&host, folder.path(), &["tap", "lan%d", "192.0.2.1/24"]);
     running.attached(1);
     host.ip("link del lan0").unwrap();
     let give_up = Instant::now() + PATIENCE;

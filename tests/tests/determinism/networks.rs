@@ -261,12 +261,14 @@ fn ring(system: &System, links: &[Kind]) -> Vec<OwnedVnet> {
         let six = format!("2001:db8:9:{n}::1/128").parse().expect("one");
         router.add_address("lo0", four).expect("free");
         router.add_address("lo0", six).expect("free");
+        let before = (n + count - 1) % count;
+        // The link by which the way to another router begins, and which end of it the neighbour has.
+        let towards = |other: usize| match (other + count - n) % count <= count / 2 {
+            true => (n, 2),
+            false => (before, 1),
+        };
         for other in (0..count).filter(|other| *other != n) {
-            let right = (other + count - n) % count <= count / 2;
-            let (link, own) = match right {
-                true => (n, 2),
-                false => ((n + count - 1) % count, 1),
-            };
+            let (link, own) = towards(other);
             let ways = [
                 (format!("10.9.{other}.0/24"), format!("10.1.{link}.{own}")),
                 (
@@ -277,12 +279,8 @@ fn ring(system: &System, links: &[Kind]) -> Vec<OwnedVnet> {
             add_routes(router, ways);
         }
         // Answers of a router have the address of the link by which they leave.
-        let before = (n + count - 1) % count;
         for of in (0..count).filter(|of| *of != n && *of != before) {
-            let (link, own) = match (of + count - n) % count <= count / 2 {
-                true => (n, 2),
-                false => (before, 1),
-            };
+            let (link, own) = towards(of);
             let ways = [
                 (format!("10.1.{of}.0/30"), format!("10.1.{link}.{own}")),
                 (

@@ -76,6 +76,17 @@ pub(crate) struct Socket<S, T> {
     error: Option<SocketError>,
 }
 
+impl<S, T> Socket<S, T> {
+    /// Takes the oldest item out, and off the account.
+    #[inline]
+    fn take_oldest(&mut self, account: &mut Account) -> Option<T> {
+        let (item, cost) = self.queue.pop_front()?;
+        self.bytes -= cost;
+        account.bytes -= cost;
+        Some(item)
+    }
+}
+
 /// What the receive queues of all sockets of a kind hold, and how much that may be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Account {
@@ -201,14 +212,9 @@ impl<K: Key, S, T> Sockets<K, S, T> {
         if mode == ReadMode::Peek {
             return Ok(self.oldest(id)?.clone());
         }
-        let socket = self.slab.get_mut(id).ok_or(SocketError::Gone)?;
-        if let Some(error) = socket.error.take() {
-            return Err(error);
-        }
-        let (item, cost) = socket.queue.pop_front().ok_or(SocketError::WouldBlock)?;
-        socket.bytes -= cost;
-        self.account.bytes -= cost;
-        Ok(item)
+        let socket = Self::without_error(&mut self.slab, id)?;
+        let item = socket.take_oldest(&mut self.account);
+        item.ok_or(SocketError::WouldBlock)
     }
 
     /// The oldest item, which stays.
@@ -217,21 +223,31 @@ impl<K: Key, S, T> Sockets<K, S, T> {
     /// As [`Sockets::recv`].
     #[inline]
     pub(crate) fn oldest(&mut self, id: K) -> Result<&T, SocketError> {
-        let socket = self.slab.get_mut(id).ok_or(SocketError::Gone)?;
-        if let Some(error) = socket.error.take() {
-            return Err(error);
-        }
+        let socket = Self::without_error(&mut self.slab, id)?;
         let oldest = socket.queue.front().ok_or(SocketError::WouldBlock)?;
         Ok(&oldest.0)
     }
 
     /// Drops the oldest item.
     pub(crate) fn drop_oldest(&mut self, id: K) {
-        let socket = self.slab.get_mut(id);
-        if let Some((socket, (_, cost))) = socket.and_then(|s| s.queue.pop_front().map(|o| (s, o)))
-        {
-            socket.bytes -= cost;
-            self.account.bytes -= cost;
+        if let Some(socket) = self.slab.get_mut(id) {
+            drop(socket.take_oldest(&mut self.account));
+        }
+    }
+
+    /// A socket to receive from.
+    ///
+    /// # Errors
+    /// Its pending error, which is thereby taken; [`SocketError::Gone`].
+    #[inline]
+    fn without_error(
+        slab: &mut Slab<K, Socket<S, T>>,
+        id: K,
+    ) -> Result<&mut Socket<S, T>, SocketError> {
+        let socket = slab.get_mut(id).ok_or(SocketError::Gone)?;
+        match socket.error.take() {
+            Some(error) => Err(error),
+            None => Ok(socket),
         }
     }
 

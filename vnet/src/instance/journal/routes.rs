@@ -31,6 +31,17 @@ struct Noted<A> {
     kind: RouteKind,
 }
 
+impl<A> Noted<A> {
+    fn new(number: u64, interface: Option<Name>, gateway: Option<A>, kind: RouteKind) -> Noted<A> {
+        Noted {
+            number,
+            interface,
+            gateway,
+            kind,
+        }
+    }
+}
+
 /// The name of an interface, which many routes share.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Name(Arc<Box<str>>);
@@ -75,23 +86,11 @@ impl Routes {
         let interface = interface.map(|name| self.name(&name));
         match dst {
             IpNet::V4(dst) => {
-                let gateway = of_family(gateway, v4);
-                let noted = Noted {
-                    number,
-                    interface,
-                    gateway,
-                    kind,
-                };
+                let noted = Noted::new(number, interface, of_family(gateway, v4), kind);
                 self.v4.insert((dst.trunc(), metric), noted);
             }
             IpNet::V6(dst) => {
-                let gateway = of_family(gateway, v6);
-                let noted = Noted {
-                    number,
-                    interface,
-                    gateway,
-                    kind,
-                };
+                let noted = Noted::new(number, interface, of_family(gateway, v6), kind);
                 self.v6.insert((dst.trunc(), metric), noted);
             }
         }

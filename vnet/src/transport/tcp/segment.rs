@@ -70,7 +70,20 @@ impl SegmentOut {
         dst: SocketAddr,
         ttl: u8,
         tos: u8,
+        header: TcpHeader,
+    ) -> SegmentOut {
+        SegmentOut::carrying(src, dst, ttl, tos, header, Payload::new())
+    }
+
+    /// A segment. The ports of `header` are filled in.
+    #[inline]
+    pub(super) fn carrying(
+        src: SocketAddr,
+        dst: SocketAddr,
+        ttl: u8,
+        tos: u8,
         mut header: TcpHeader,
+        payload: Payload,
     ) -> SegmentOut {
         header.src_port = src.port();
         header.dst_port = dst.port();
@@ -78,7 +91,7 @@ impl SegmentOut {
             src,
             dst,
             header,
-            payload: Payload::new(),
+            payload,
             gso: None,
             ttl,
             tos,

@@ -637,21 +637,11 @@ impl Connection {
 
     #[inline]
     fn out(&self, header: TcpHeader, payload: Payload, gso: Option<u16>) -> SegmentOut {
-        let (src, dst) = (self.local, self.remote);
-        SegmentOut {
-            src,
-            dst,
-            header: TcpHeader {
-                src_port: src.port(),
-                dst_port: dst.port(),
-                ..header
-            },
-            payload,
-            gso,
-            ttl: self.options.ttl,
-            tos: self.options.tos,
-            by: self.options.interface,
-            confirms: false,
-        }
+        let (local, remote) = (self.local, self.remote);
+        let (ttl, tos) = (self.options.ttl, self.options.tos);
+        let mut out = SegmentOut::carrying(local, remote, ttl, tos, header, payload);
+        out.gso = gso;
+        out.by = self.options.interface;
+        out
     }
 }

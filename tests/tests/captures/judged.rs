@@ -10,6 +10,7 @@ use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,
 };
 use pcap_file::{DataLink, Endianness};
+use vnet::net::UdpSocket;
 use vnet::{DropReason, Forwarding, MacAddr, System};
 use vnet_tests::frames::{IPV4, Ip4, ethernet, udp};
 use vnet_tests::judge::whole_folder;
@@ -34,7 +35,8 @@ fn bad_datagram() -> Vec<u8> {
     ethernet(MAC, STRANGER, IPV4, &packet)
 }
 
-/// A transfer, and a packet from outside that a router sends on: it is not asked what is in it.
+/// A transfer, and a packet from outside that a router sends on: it is not asked what is in it. And an error whose first
+/// fragment ends within the header that it quotes.
 #[test]
 fn stacks_send_and_route() {
     let system = System::virtual_time(1);
@@ -48,6 +50,14 @@ fn stacks_send_and_route() {
     system.sleep(Duration::from_secs(1)).unwrap();
     let broken = a.stats().unwrap().rx_drops(DropReason::BadChecksum);
     assert_eq!(broken, 1);
+    b.set_ip_mtu("lo0", 68).unwrap();
+    b.add_address("lo0", "::1/128".parse().unwrap()).unwrap();
+    let asks = UdpSocket::bind_in(&b, "[::1]:0").unwrap();
+    asks.connect("[::1]:9").unwrap();
+    asks.send(b"").unwrap();
+    system.sleep(Duration::from_secs(1)).unwrap();
+    let refused = asks.take_error().unwrap().map(|e| e.kind());
+    assert_eq!(refused, Some(std::io::ErrorKind::ConnectionRefused));
 }
 
 /// What a process of its own records of [`stacks_send_and_route`].
@@ -101,7 +111,7 @@ fn what_stacks_send_is_recorded_and_a_fault_is_found() {
     let opinion = whole_folder(folder.path()).expect("tshark runs");
     assert!(opinion.faults.is_empty(), "{:?}", opinion.faults);
     assert!(opinion.frames["tcp"] > 70, "{opinion:?}");
-    assert_eq!(opinion.frames["udp"], 1, "{opinion:?}");
+    assert_eq!(opinion.frames["udp"], 2, "{opinion:?}");
     plant(&folder.path().join("planted.pcapng"), &bad_datagram());
     let faults = whole_folder(folder.path()).expect("tshark runs").faults;
     assert_eq!(faults.len(), 1, "{faults:?}");

@@ -151,8 +151,8 @@ pub(super) struct Heard {
     pub(super) min_rtt: Duration,
     /// There is a segment of new data that could be sent.
     pub(super) has_unsent: bool,
-    /// What was outstanding when new data last left.
-    pub(super) flew: u32,
+    /// The window that the path was tried with.
+    pub(super) tried: u32,
     pub(super) cc: Ack,
 }
 
@@ -463,13 +463,8 @@ impl Recovery {
         let saved = cc.saved();
         let flight = ack.nxt.since(ack.una);
         if reduced == Reduced::No {
-            // What exceeds the window was sent for what arrived: limited transmit. RFC 9438 4.6: where the window is what
-            // limits, all of it counts, though part of it waits for its turn: no more than is on its way.
-            let tried = match ack.limited {
-                Limited::ByCwnd => heard.flew.saturating_mul(2),
-                Limited::Elsewhere => heard.flew,
-            };
-            cc.on_loss(tried.min(cc.cwnd()), ack.mss);
+            // What exceeds the window was sent for what arrived: limited transmit.
+            cc.on_loss(heard.tried, ack.mss);
         }
         self.tail = Tail::None;
         // RFC 9937 6.1: RecoverFS.

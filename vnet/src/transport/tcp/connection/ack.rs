@@ -170,16 +170,22 @@ impl Connection {
 
     #[inline]
     fn limited(&self, mss: u32) -> Limited {
+        // What arrives together finds what the first of it has freed: the data has left before.
+        if self.snd.limited == Limited::ByCwnd {
+            return Limited::ByCwnd;
+        }
+        let cwnd = self.cc.cwnd();
         let used = self.flight() + mss;
         // What waits for its turn has room in the window only because the window is spread over the round trip. Without room
         // in the peer's window, it waits for that.
         let waits = self.timers.pace != Instant::MAX
             && !self.cc.has_model()
             && used <= self.snd.edge.since(self.snd.una);
-        if used > self.cc.cwnd() || waits {
-            Limited::ByCwnd
-        } else {
-            Limited::Elsewhere
+        // RFC 7661 4.2: slow start goes on while half of the window is in use, as it does in Linux.
+        let starts = cwnd < self.cc.ssthresh() && cwnd < self.flew().saturating_mul(2);
+        match used > cwnd || waits || starts {
+            true => Limited::ByCwnd,
+            false => Limited::Elsewhere,
         }
     }
 
@@ -214,7 +220,7 @@ impl Connection {
             dsack: None,
             echoed: None,
             sack: self.negotiated.sack,
-            flew: self.flew(),
+            tried: self.tried(),
             min_rtt: self.rtt.least().unwrap_or(Duration::ZERO),
             has_unsent: unsent >= mss && usable >= self.flight() + mss,
             cc: self.cc_ack(env, before, ack, mss, limited),

@@ -9,6 +9,8 @@ use crate::transport::tcp::config::TcpConfig;
 
 /// A writer that has nothing waiting to be sent is woken for this part of the buffer.
 const PART_WHEN_DRAINED: usize = 64;
+/// How much larger the receive buffer is than what is read in a round trip.
+const GROWTH: usize = 8;
 
 impl Connection {
     /// Bytes that the send buffer has room for.
@@ -70,7 +72,8 @@ impl Connection {
     }
 
     /// Lets the receive buffer grow with what the application reads in a round trip: twice that, so that it does not
-    /// limit the sender, and twice that again, since a sender in slow start doubles it.
+    /// limit the sender, and four times that again, since a sender in slow start doubles it until the next measurement, and
+    /// once more until what the window lets it send then has arrived.
     pub(super) fn size_recv_buffer(&mut self, now: Instant, config: &TcpConfig, read: usize) {
         let rcv = &mut self.rcv;
         rcv.read = rcv.read.saturating_add(read as u32);
@@ -85,11 +88,11 @@ impl Connection {
         let is_fixed = self.options.recv_buffer.is_some() || !config.recv_buffer_auto.is_on();
         let buffer = &mut rcv.buffer;
         // What was read in a round trip is no more than that.
-        if read.saturating_mul(4) <= *buffer || is_fixed {
+        if read.saturating_mul(GROWTH) <= *buffer || is_fixed {
             return;
         }
         let in_rtt = read as u128 * u128::from(rtt) / u128::from(elapsed);
-        let want = usize::try_from(in_rtt * 4).unwrap_or(usize::MAX);
+        let want = usize::try_from(in_rtt * GROWTH as u128).unwrap_or(usize::MAX);
         *buffer = (*buffer).max(want.min(config.max_buffer));
     }
 }

@@ -159,7 +159,7 @@ impl Connection {
             && self.negotiated.ecn.on_echo(una, nxt)
         {
             env.stats.ecn_reductions += 1;
-            let flight = self.flew().min(self.cc.cwnd());
+            let flight = self.tried();
             let mark = Mark {
                 now: env.now,
                 srtt: self.rtt.srtt_nanos(),

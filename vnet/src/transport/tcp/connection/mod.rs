@@ -32,7 +32,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::config::{Feature, TcpConfig};
-use super::congestion::Controller;
+use super::congestion::{Controller, Limited};
 use super::counts::{Counts, Limit};
 use super::ecn::{Ecn, Feedback};
 use super::hint::Hint;
@@ -165,6 +165,8 @@ pub(super) struct Sender {
     max_wnd: u32,
     /// Sequence numbers outstanding when new data last left.
     flew: u32,
+    /// What limited the sender then.
+    limited: Limited,
     pub(super) queue: SendQueue,
     /// Space promised to writers who are still copying.
     pub(super) reserved: usize,
@@ -405,6 +407,7 @@ impl Connection {
                 wl2: iss,
                 max_wnd: 0,
                 flew: 0,
+                limited: Limited::Elsewhere,
                 queue: SendQueue::new(iss + 1),
                 reserved: 0,
                 buffer: options.send_buffer.unwrap_or(env.config.send_buffer),
@@ -520,6 +523,18 @@ impl Connection {
     #[inline]
     fn flew(&self) -> u32 {
         self.snd.flew.max(self.flight())
+    }
+
+    /// The window that the path was tried with, of which a loss or a mark takes its share.
+    // RFC 7661 4.2 and 4.4.1: all of it if half of it was in use, and otherwise what was. RFC 9438 4.6 lets implementations
+    // take the window in place of what is on its way, if it does not grow without being used.
+    #[inline]
+    fn tried(&self) -> u32 {
+        let (cwnd, flew) = (self.cc.cwnd(), self.flew());
+        match cwnd <= flew.saturating_mul(2) {
+            true => cwnd,
+            false => flew,
+        }
     }
 
     /// Goes on with another congestion control.

@@ -8,7 +8,7 @@ use crate::base::time::Instant;
 use crate::packet::Payload;
 use crate::packet::header::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
 use crate::transport::tcp::config::TcpConfig;
-use crate::transport::tcp::congestion::{LARGE, quantum};
+use crate::transport::tcp::congestion::{LARGE, Limited, quantum};
 use crate::transport::tcp::ecn::Feedback;
 use crate::transport::tcp::options::{answer, offer, path_mss};
 use crate::transport::tcp::recovery::SackUse;
@@ -326,6 +326,10 @@ impl Connection {
         }
         self.counts.on_new_data(env.now, nxt);
         self.snd.flew = self.flight();
+        self.snd.limited = match self.snd.flew + self.data_mss() > self.cc.cwnd() {
+            true => Limited::ByCwnd,
+            false => Limited::Elsewhere,
+        };
         let before = self.flight() - nxt.since(plan.seq);
         self.recovery.on_sent(plan.seq, nxt, env.now, self.flight());
         self.pace(env, plan.len);

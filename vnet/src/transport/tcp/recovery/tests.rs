@@ -20,7 +20,7 @@ fn heard(now: u64, before: u32, una: u32, nxt: u32) -> Heard {
         sack: SackUse::Yes,
         min_rtt: Duration::from_millis(10),
         has_unsent: true,
-        flew: (nxt - una) * MSS,
+        tried: (nxt - una) * MSS,
         cc: Ack {
             now: ms(now),
             acked: (una - before) * MSS,

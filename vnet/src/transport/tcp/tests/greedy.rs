@@ -74,6 +74,50 @@ fn acknowledging_everything_at_once_counts_for_some_segments() {
     }
 }
 
+// Each of them finds what those before it have freed; but what they acknowledge has left when the window was full.
+#[test]
+fn acknowledgements_that_come_together_count_as_if_each_came_alone() {
+    for congestion in [Congestion::Reno, Congestion::Cubic] {
+        let mut t = sender(congestion);
+        t.w.write(B, t.b, &[1; 400 * MSS as usize]).expect("space");
+        let mut windows = Vec::new();
+        for _ in 0..5 {
+            t.w.run_for(Duration::from_millis(10));
+            windows.push(cwnd(&t) / MSS);
+            let pairs = (0..in_flight(&t) / MSS / 2).map(|_| {
+                t.ack = t.ack.wrapping_add(2 * MSS);
+                t.segment(0, NONE, b"")
+            });
+            let pairs: Vec<_> = pairs.collect();
+            t.give_at_once(&pairs);
+        }
+        assert_eq!(windows, [10, 20, 40, 80, 160], "{congestion:?}");
+    }
+}
+
+// RFC 7661 4.2, and Linux: half of the window in use is enough for slow start, and the window is what a loss takes its share of.
+#[test]
+fn slow_start_goes_on_to_twice_what_the_peer_lets_leave() {
+    for congestion in [Congestion::Reno, Congestion::Cubic] {
+        let mut t = sender_with(TcpConfig {
+            congestion,
+            window_scaling: Feature::Off,
+            ..TcpConfig::default()
+        });
+        t.w.write(B, t.b, &[1; 400 * MSS as usize]).expect("space");
+        let mut windows = Vec::new();
+        for _ in 0..5 {
+            t.w.run_for(Duration::from_millis(10));
+            windows.push(cwnd(&t) / MSS);
+            t.ack = t.ack.wrapping_add(in_flight(&t));
+            let mut s = t.segment(0, NONE, b"");
+            s.header.window = 20 * MSS as u16;
+            t.give_segment(s);
+        }
+        assert_eq!(windows, [10, 20, 40, 40, 40], "{congestion:?}");
+    }
+}
+
 // The same where windows are spread over time: all counts, and no more leaves at once than a large packet.
 #[test]
 fn acknowledging_everything_at_once_causes_no_burst_where_windows_are_spread() {

@@ -71,6 +71,28 @@ impl Hand {
         self.w.trace.iter().map(|t| t.2).collect()
     }
 
+    /// Delivers segments in one moment, as from an inbox, and returns what B says then.
+    pub(crate) fn give_at_once(&mut self, segments: &[SegmentOut]) -> Vec<TcpHeader> {
+        self.w.trace.clear();
+        let path = self.w.net.path;
+        self.w.on(B, |tcp, cx| {
+            for s in segments {
+                let segment = SegmentIn {
+                    src: s.src,
+                    dst: s.dst,
+                    header: &s.header,
+                    payload: s.payload.clone(),
+                    traffic_class: s.tos,
+                    gso_segment: None,
+                    on: None,
+                    path,
+                };
+                tcp.input(cx, segment);
+            }
+        });
+        self.w.trace.iter().map(|t| t.2).collect()
+    }
+
     pub(crate) fn acked(&self, h: &TcpHeader) -> u32 {
         h.ack.expect("an acknowledgement").wrapping_sub(self.seq)
     }

@@ -54,30 +54,13 @@ fn gaps_are_acknowledged_at_once_with_sack_and_so_is_their_end() {
     assert_eq!(t.w.read(B, t.b, 1000).map(|d| d.len()), Ok(400));
 }
 
-/// Delivers segments in one moment, as from an inbox, and returns what B says then.
+/// Data that arrives in one moment.
 fn give_together(t: &mut Hand, segments: &[(i64, &[u8])]) -> Vec<TcpHeader> {
     let segments: Vec<_> = segments
         .iter()
         .map(|(offset, data)| t.segment(*offset, NONE, data))
         .collect();
-    t.w.trace.clear();
-    let path = t.w.net.path;
-    t.w.on(B, |tcp, cx| {
-        for s in &segments {
-            let segment = SegmentIn {
-                src: s.src,
-                dst: s.dst,
-                header: &s.header,
-                payload: s.payload.clone(),
-                traffic_class: s.tos,
-                gso_segment: None,
-                on: None,
-                path,
-            };
-            tcp.input(cx, segment);
-        }
-    });
-    t.w.trace.iter().map(|t| t.2).collect()
+    t.give_at_once(&segments)
 }
 
 // RFC 5681 4.2. A sender that has lost something has a small window: if many segments share an

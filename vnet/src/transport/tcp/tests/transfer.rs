@@ -297,6 +297,34 @@ fn a_spread_window_is_filled_though_deadlines_are_met_late() {
     assert!(mean > 0.9, "{mean:.2} of the window");
 }
 
+// The window that the receiver offers grows ahead of one that doubles.
+#[test]
+fn a_receiver_does_not_hold_slow_start_up() {
+    let net = Net {
+        delay: Duration::from_millis(25),
+        ..Net::default()
+    };
+    let config = TcpConfig {
+        max_buffer: 64 << 20,
+        ..TcpConfig::default()
+    };
+    let mut w = World::with(1, net, config);
+    let (a, b) = w.pair();
+    let data = pattern(1 << 20, 1);
+    let sender = |w: &World| w.info(A, a).expect("there");
+    // Its program reads now and then.
+    let mut next = w.now;
+    while sender(&w).cwnd < 10 << 20 {
+        while w.write(A, a, &data).is_ok() {}
+        if w.now >= next {
+            next += Duration::from_millis(20);
+            let _ = w.read(B, b, 16 << 20);
+        }
+        assert!(w.step());
+    }
+    assert_eq!(sender(&w).window_limited_time, Duration::ZERO);
+}
+
 // RFC 9438 4.6: seven tenths of the window remain, also where a late thread hears of a loss together with much that arrived.
 #[test]
 fn a_loss_shrinks_the_window_as_much_when_acknowledgements_come_in_bursts() {

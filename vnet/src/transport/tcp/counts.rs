@@ -59,7 +59,97 @@ pub(super) struct Limits {
     spent: [u64; Limit::Idle as usize],
 }
 
+/// The counters of a connection that waits for nothing: when a round or a wait began is set when there is another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct QuietCounts {
+    /// In the order of [`Counts`], from `bytes_out` on.
+    numbers: [u64; 7],
+    last_data_in: Instant,
+    spent: [u64; Limit::Idle as usize],
+    took: u64,
+    sample: u32,
+    limited: bool,
+}
+
 impl Counts {
+    /// False when the connection waits for something. Otherwise what is set when it does is as in new ones.
+    pub(super) fn settle(&mut self) -> bool {
+        let is_idle = self.limits.now == Limit::Idle;
+        if is_idle {
+            self.limits.since = Instant::ZERO;
+            let round = &mut self.round;
+            (round.end, round.began, round.acked) = (SeqNum(0), Instant::ZERO, 0);
+        }
+        is_idle
+    }
+
+    /// What there is to keep of those that are settled.
+    pub(super) fn quiet(&self) -> QuietCounts {
+        let Counts {
+            bytes_out,
+            bytes_acked,
+            bytes_in,
+            segments_out,
+            segments_in,
+            data_out,
+            data_in,
+            last_data_in,
+            round,
+            limits,
+        } = self;
+        let numbers = [
+            bytes_out,
+            bytes_acked,
+            bytes_in,
+            segments_out,
+            segments_in,
+            data_out,
+            data_in,
+        ];
+        QuietCounts {
+            numbers: numbers.map(|n| *n),
+            last_data_in: *last_data_in,
+            spent: limits.spent,
+            took: round.took,
+            sample: round.sample,
+            limited: round.limited,
+        }
+    }
+
+    /// Counters that were quiet.
+    pub(super) fn rested(quiet: &QuietCounts) -> Counts {
+        let [
+            bytes_out,
+            bytes_acked,
+            bytes_in,
+            segments_out,
+            segments_in,
+            data_out,
+            data_in,
+        ] = quiet.numbers;
+        let new = Counts::new(Instant::ZERO);
+        Counts {
+            bytes_out,
+            bytes_acked,
+            bytes_in,
+            segments_out,
+            segments_in,
+            data_out,
+            data_in,
+            last_data_in: quiet.last_data_in,
+            round: Round {
+                sample: quiet.sample,
+                took: quiet.took,
+                limited: quiet.limited,
+                ..new.round
+            },
+            limits: Limits {
+                spent: quiet.spent,
+                ..new.limits
+            },
+        }
+    }
+
     pub(super) fn new(now: Instant) -> Counts {
         Counts {
             bytes_out: 0,

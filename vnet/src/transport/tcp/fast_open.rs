@@ -191,7 +191,7 @@ impl Tcp {
         let mut env = Env::new(&self.config, &mut self.stats, cx);
         let mut c = Connection::early(&env, half, std::sync::Arc::clone(&l.options), fresh);
         c.take_early(&mut env, payload);
-        let id = self.connections.insert(Box::new(c));
+        let id = self.connections.insert(c);
         l.ready.push_back(id);
         l.pending.push(Pending {
             conn: id,

@@ -14,7 +14,7 @@ use super::listener::{Deferral, HalfOpen, Listener};
 use super::options::{answer, negotiate, path_mss};
 use super::segment::{IcmpKind, SegmentIn, SegmentOut, Verdict};
 use super::seq::SeqNum;
-use super::{Tcp, connection, cookies, reply, time_wait};
+use super::{Tcp, connection, cookies, list, reply, time_wait};
 use crate::base::deadline::Armed;
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
@@ -94,7 +94,7 @@ impl Tcp {
 
     #[inline]
     fn input_connection(&mut self, cx: &mut Cx<'_>, id: ConnId, seg: SegmentIn<'_>) -> Verdict {
-        let Some(c) = self.connections.get_mut(id) else {
+        let Some((c, ready)) = self.connections.with_ready(id) else {
             return Verdict::Drop(DropReason::NoSocket);
         };
         let mut env = Env::new(&self.config, &mut self.stats, cx);
@@ -106,7 +106,12 @@ impl Tcp {
             reply(&mut self.replies, ack);
         }
         let verdict = match disposition {
-            Disposition::Taken => Verdict::Delivered,
+            Disposition::Taken => {
+                if list(c, ready, &mut self.deadlines, id) {
+                    self.conclude(cx, id);
+                }
+                return Verdict::Delivered;
+            }
             Disposition::Reset => {
                 self.note_reset(cx.now, id);
                 Verdict::Delivered
@@ -249,7 +254,7 @@ impl Tcp {
         };
         let mut env = Env::new(&self.config, &mut self.stats, cx);
         let connection = Connection::accepted(&mut env, &h, Arc::clone(&l.options), &seg);
-        let conn = self.connections.insert(Box::new(connection));
+        let conn = self.connections.insert(connection);
         let key = h.key();
         self.by_tuple.remove(&key, Slot::HalfOpen(id));
         self.by_tuple.insert(&key, Slot::Connection(conn));

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `input` | which connection, listener or record a segment is for |
 //! | `socket` | what the socket layer calls |
-//! | `connection` | one connection |
+//! | `connection`, `connections` | one connection, and where all of them are |
 //! | `state` | the state machine, and its diagram |
 //! | `listener`, `requests`, `time_wait` | before and after a connection: small records |
 //! | `send_queue`, `recv_queue` | bytes by reference |
@@ -30,6 +30,7 @@ mod challenge;
 mod config;
 mod congestion;
 mod connection;
+mod connections;
 mod cookies;
 mod counts;
 mod ecn;
@@ -87,6 +88,7 @@ pub use state::TcpState;
 pub(crate) use stats::TcpStats;
 
 use connection::{Connection, Env, Listed, Owner};
+use connections::Connections;
 use ids::{FourTuple, HalfId, Slot, TimeWaitId, address_key, unspecified_like};
 use isn::Secret;
 use listener::{Deferral, HalfOpen, Listener};
@@ -109,7 +111,7 @@ pub(crate) struct Tcp {
     secret: Secret,
     /// What has which four-tuple.
     by_tuple: Index<Slot>,
-    connections: Slab<ConnId, Box<Connection>>,
+    connections: Connections,
     half_open: Slab<HalfId, Box<HalfOpen>>,
     /// How many of `connections` have lost their socket and go on by themselves.
     orphans: usize,
@@ -128,8 +130,6 @@ pub(crate) struct Tcp {
     local_use: Map<(u128, u16), u32>,
     deadlines: Deadlines<TimerKey>,
     shared_options: options::Shared,
-    /// Connections that may have something to send, in turn.
-    ready: VecDeque<ConnId>,
     /// Handshake and reset segments that wait to be sent.
     replies: VecDeque<SegmentOut>,
 }
@@ -145,7 +145,7 @@ impl Tcp {
             fast_open: None,
             secret: Secret::new([rng.u64(), rng.u64()]),
             by_tuple: Index::seeded(rng.u64()),
-            connections: Slab::default(),
+            connections: Connections::default(),
             orphans: 0,
             half_open: Slab::default(),
             requests: Requests::new(Of::TheVnet),
@@ -156,7 +156,6 @@ impl Tcp {
             local_use: Map::seeded(rng.u64()),
             deadlines: Deadlines::default(),
             shared_options: options::Shared::default(),
-            ready: VecDeque::new(),
             replies: VecDeque::new(),
         }
     }
@@ -194,8 +193,7 @@ impl Tcp {
 
     /// Connections that a socket holds; the others go on by themselves. Looks at each of them.
     pub(crate) fn held_by_sockets(&self) -> usize {
-        let held = |c: &Connection| c.owner == Owner::Socket;
-        self.connections.iter().filter(|(_, c)| held(c)).count()
+        self.connections.held_by_sockets()
     }
 
     /// Sets how many sockets the vnet leaves to TCP, those of other protocols taken off. What there
@@ -206,14 +204,14 @@ impl Tcp {
 
     /// Bytes of memory that the buffers of all connections hold.
     pub(crate) fn held_bytes(&self) -> usize {
-        let held = |c: &Connection| c.rcv.queue.cost() + c.snd.queue.cost();
-        self.connections.iter().map(|(_, c)| held(c)).sum()
+        let awake = self.connections.awake();
+        awake.map(|c| c.rcv.queue.cost() + c.snd.queue.cost()).sum()
     }
 
     /// Bytes in the buffers of all connections.
     pub(crate) fn buffered_bytes(&self) -> usize {
-        let held = |c: &Connection| c.rcv.queue.len() + c.snd.queue.len();
-        self.connections.iter().map(|(_, c)| held(c)).sum()
+        let awake = self.connections.awake();
+        awake.map(|c| c.rcv.queue.len() + c.snd.queue.len()).sum()
     }
 
     /// Pending deadlines, superfluous ones included.
@@ -271,8 +269,8 @@ impl Tcp {
             self.stats.segments_out += 1;
             return Some(reply);
         }
-        while let Some(id) = self.ready.pop_front() {
-            let Some(c) = self.connections.get_mut(id) else {
+        while let Some(id) = self.connections.next_ready() {
+            let Some((c, ready)) = self.connections.with_ready(id) else {
                 continue;
             };
             let mut env = Env::new(&self.config, &mut self.stats, cx);
@@ -280,9 +278,9 @@ impl Tcp {
             let at = c.timers.next();
             self.deadlines.arm(&mut c.armed, Slot::Connection(id), at);
             if segment.is_some() && c.may_transmit() {
-                self.ready.push_back(id);
-            } else {
-                c.listed = Listed::No;
+                ready.push_back(id);
+            } else if std::mem::replace(&mut c.listed, Listed::No) == Listed::Last {
+                self.connections.rest(id);
             }
             if segment.is_some() {
                 self.stats.segments_out += 1;
@@ -319,6 +317,8 @@ impl Tcp {
         let mut env = Env::new(&self.config, &mut self.stats, cx);
         c.on_deadline(&mut env);
         self.settle(cx, id);
+        // It may have been quiet for a while, or is once an acknowledgement has left.
+        self.connections.rest(id);
     }
 
     fn half_open_due(&mut self, cx: &mut Cx<'_>, id: HalfId, at: Instant) {
@@ -365,21 +365,23 @@ impl Tcp {
     /// deadline is armed, and if it is over it leaves the wire.
     #[inline]
     fn settle(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let Some((c, ready)) = self.connections.with_ready(id) else {
+            return;
+        };
+        if list(c, ready, &mut self.deadlines, id) {
+            self.conclude(cx, id);
+        }
+    }
+
+    /// A connection that has been listed is over, or nobody refers to it any more.
+    #[inline(never)]
+    fn conclude(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(c) = self.connections.get_mut(id) else {
             return;
         };
-        if c.listed == Listed::No && c.may_transmit() {
-            c.listed = Listed::Yes;
-            self.ready.push_back(id);
-        }
-        // What is listed is armed after its turn, which comes in the same entry.
-        if c.listed == Listed::No {
-            let at = c.timers.next();
-            self.deadlines.arm(&mut c.armed, Slot::Connection(id), at);
-        }
         if c.state.is_over() {
             self.leave_wire(cx, id);
-        } else if c.owner == Owner::Nobody && c.state == State::FinWait2 {
+        } else if c.state == State::FinWait2 {
             let env = Env::new(&self.config, &mut self.stats, cx);
             c.arm_orphan(&env);
             let at = c.timers.next();
@@ -442,10 +444,7 @@ impl Tcp {
     #[inline]
     fn holder(&self, key: &FourTuple) -> Option<Slot> {
         self.by_tuple.get(key, |slot| match slot {
-            Slot::Connection(id) => {
-                let c = self.connections.get(id);
-                c.is_some_and(|c| key.is_of(c.local, c.remote))
-            }
+            Slot::Connection(id) => self.connections.is_of(id, key),
             Slot::HalfOpen(id) => self.half_open.get(id).is_some_and(|h| h.key() == *key),
             Slot::TimeWait(id) => self.time_wait.get(id).is_some_and(|t| t.key() == *key),
         })
@@ -516,6 +515,26 @@ impl Tcp {
         self.forget_tuple(&t.key(), t.local, Slot::TimeWait(id));
         Some(t)
     }
+}
+
+/// Lists a connection that may have something to send, or arms its deadline. True when that is not all, since it is over, or
+/// nobody refers to it any more.
+#[inline]
+fn list(
+    c: &mut Connection,
+    ready: &mut VecDeque<ConnId>,
+    deadlines: &mut Deadlines<TimerKey>,
+    id: ConnId,
+) -> bool {
+    if c.listed == Listed::No && c.may_transmit() {
+        c.listed = Listed::Yes;
+        ready.push_back(id);
+    }
+    // What is listed is armed after its turn, which comes in the same entry.
+    if c.listed == Listed::No {
+        deadlines.arm(&mut c.armed, Slot::Connection(id), c.timers.next());
+    }
+    c.state.is_over() || c.owner == Owner::Nobody
 }
 
 /// Queues a segment that belongs to no connection.

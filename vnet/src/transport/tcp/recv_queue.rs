@@ -109,6 +109,12 @@ impl RecvQueue {
         self.len
     }
 
+    /// Whether it is as good as a new one, apart from the room that it has.
+    pub(super) fn is_drained(&self) -> bool {
+        let is_empty = self.slices.is_empty() && self.tail.is_empty();
+        is_empty && self.len == 0 && self.spent == 0 && self.gap.is_none()
+    }
+
     /// Bytes of memory held: those that can be read, those that share their memory, and those ahead
     /// of a gap with what they cost besides.
     pub(super) fn cost(&self) -> usize {

@@ -56,6 +56,12 @@ impl SendQueue {
         self.end.since(self.base) as usize
     }
 
+    /// Whether it is as good as a new one at `una`, apart from the room that it has.
+    pub(super) fn is_drained(&self, una: SeqNum) -> bool {
+        let is_empty = self.chunks.is_empty() && self.tail.is_empty();
+        is_empty && self.spent == 0 && self.base == una && self.end == una
+    }
+
     /// Bytes of memory held: those that wait, those that share their memory, and what it takes to
     /// find them.
     pub(super) fn cost(&self) -> usize {

@@ -108,6 +108,33 @@ pub(super) struct Sent {
 }
 
 impl Sent {
+    /// Whether nothing is on its way from `una` on, and nobody has to be told of what was.
+    pub(super) fn is_quiet(&self, una: SeqNum) -> bool {
+        self.ranges.is_empty()
+            && self.una == una
+            && self.highest == una
+            && self.sacked == 0
+            && self.lost == 0
+            && self.runs == 0
+            && self.newly_lost == 0
+            && self.newly_lost_at == Instant::ZERO
+    }
+
+    /// What one that is quiet has to keep.
+    pub(super) fn lost_from(&self) -> SeqNum {
+        self.lost_from
+    }
+
+    /// One that was quiet.
+    pub(super) fn rested(una: SeqNum, lost_from: SeqNum) -> Sent {
+        Sent {
+            una,
+            highest: una,
+            lost_from,
+            ..Sent::default()
+        }
+    }
+
     /// Bytes selectively acknowledged.
     #[inline]
     pub(super) fn sacked(&self) -> u32 {

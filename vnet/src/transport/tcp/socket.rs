@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Tcp;
 use super::connection::{CloseAction, Connection, Env, OpenParams, Opening, Owner};
+use super::connections::Seen;
 use super::ids::{ConnId, FourTuple, ListenerId, Slot};
 use super::info::TcpInfo;
 use super::listener::Listener;
 use super::options::{Options, Path, SocketOptions};
 use super::requests::{Of, Requests};
 use super::segment::SendFlags;
+use super::{Tcp, list};
 use crate::base::id::IfId;
 use crate::base::time::Instant;
 use crate::packet::Cx;
@@ -84,7 +85,7 @@ impl Tcp {
         };
         let mut c = Connection::connecting(&env, params);
         c.open_as(cx.now, opening);
-        let id = self.connections.insert(Box::new(c));
+        let id = self.connections.insert(c);
         self.enter_tuple(&key, local, Slot::Connection(id));
         self.stats.active_opens += 1;
         self.settle(cx, id);
@@ -349,8 +350,11 @@ impl Tcp {
         id: ConnId,
         data: Bytes,
     ) -> Result<(), SocketError> {
-        self.connection_mut(id)?.send_bytes(data)?;
-        self.settle(cx, id);
+        let (c, ready) = self.connections.with_ready(id).ok_or(SocketError::Gone)?;
+        c.send_bytes(data)?;
+        if list(c, ready, &mut self.deadlines, id) {
+            self.conclude(cx, id);
+        }
         Ok(())
     }
 
@@ -365,8 +369,11 @@ impl Tcp {
         id: ConnId,
         data: &[u8],
     ) -> Result<usize, SocketError> {
-        let n = self.connection_mut(id)?.send_copy(data)?;
-        self.settle(cx, id);
+        let (c, ready) = self.connections.with_ready(id).ok_or(SocketError::Gone)?;
+        let n = c.send_copy(data)?;
+        if list(c, ready, &mut self.deadlines, id) {
+            self.conclude(cx, id);
+        }
         Ok(n)
     }
 
@@ -516,7 +523,7 @@ impl Tcp {
     /// # Errors
     /// [`SocketError::Gone`].
     pub(crate) fn options(&self, id: ConnId) -> Result<&Options, SocketError> {
-        Ok(&self.connection(id)?.options)
+        self.connections.options(id).ok_or(SocketError::Gone)
     }
 
     /// Changes options, with what follows from it: data that waited for company leaves, probes
@@ -617,12 +624,12 @@ impl Tcp {
     }
 
     #[inline]
-    fn connection(&self, id: ConnId) -> Result<&Connection, SocketError> {
-        Ok(self.connections.get(id).ok_or(SocketError::Gone)?)
+    fn connection(&self, id: ConnId) -> Result<Seen<'_>, SocketError> {
+        self.connections.get(id).ok_or(SocketError::Gone)
     }
 
     #[inline]
     fn connection_mut(&mut self, id: ConnId) -> Result<&mut Connection, SocketError> {
-        Ok(self.connections.get_mut(id).ok_or(SocketError::Gone)?)
+        self.connections.get_mut(id).ok_or(SocketError::Gone)
     }
 }

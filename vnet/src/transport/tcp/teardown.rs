@@ -17,7 +17,7 @@ impl Tcp {
         for id in listeners {
             self.close_listener(cx, id);
         }
-        let connections: Vec<_> = self.connections.iter().map(|(id, _)| id).collect();
+        let connections: Vec<_> = self.connections.ids().collect();
         for id in connections {
             // One that is over already has nothing to end.
             let _ = self.shutdown(cx, id, Shutdown::Write);
@@ -53,13 +53,11 @@ impl Tcp {
             local_use,
             deadlines,
             shared_options,
-            ready,
             replies,
         } = self;
         half_open.drain().for_each(drop);
         time_wait.drain().for_each(drop);
         *replies = Default::default();
-        *ready = Default::default();
         *requests = Requests::new(Of::TheVnet);
         deadlines.reset();
         *fast_open = None;
@@ -71,7 +69,7 @@ impl Tcp {
         for (_, mut l) in listeners.drain() {
             l.waiters.wake_all(cx.out);
         }
-        for (_, mut c) in connections.drain() {
+        for mut c in connections.drain() {
             if c.is_known_to_peer() {
                 // Each peer is told: there are no more of them than connections here.
                 stats.resets_out += 1;

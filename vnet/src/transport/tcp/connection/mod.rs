@@ -10,6 +10,7 @@
 //! | [`held`], [`holding`] | what waits for more to be written, records, and how long something may go unacknowledged |
 //! | [`output`] | which segment goes next |
 //! | [`search`], [`probing`] | the largest packet that a path carries, where no router says it |
+//! | [`resting`] | what is left of one that is quiet |
 //! | [`timers`] | what is due when |
 //! | [`trouble`] | what is known of losses, marks and errors |
 //! | [`user`] | what the socket asks for |
@@ -23,6 +24,7 @@ mod input;
 mod opening;
 mod output;
 mod probing;
+mod resting;
 mod search;
 mod timers;
 mod trouble;
@@ -58,6 +60,7 @@ use crate::transport::error::SocketError;
 use early::Early;
 pub(super) use early::{Learnt, Opening};
 use held::Held;
+pub(super) use resting::Rest;
 use timers::Pending;
 pub(super) use timers::Timers;
 use trouble::Trouble;
@@ -105,6 +108,8 @@ pub(super) enum Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listed {
     Yes,
+    /// It is; and when its turn is over, it may rest.
+    Last,
     No,
 }
 

@@ -7,7 +7,7 @@ use crate::transport::tcp::recovery::{Echoes, SackUse};
 use crate::transport::tcp::state::{Due, Sends, State};
 
 /// The deadlines of a connection; [`Instant::MAX`] is "not set".
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::transport::tcp) struct Timers {
     pub(super) retransmit: Instant,
     pub(super) delayed_ack: Instant,

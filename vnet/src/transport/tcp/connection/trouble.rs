@@ -3,7 +3,7 @@
 use crate::transport::error::SocketError;
 use crate::transport::tcp::challenge::Challenge;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Trouble {
     /// An ICMP error that does not end the connection (RFC 5461); the reason given if it fails.
     pub(super) soft_error: Option<SocketError>,

@@ -72,6 +72,7 @@ fn give(state: u8, (flags, seq, acks, len): Segment) -> (Vec<Answer>, Option<Tcp
         .map(|t| &t.2)
         .expect("B spoke");
     let c = b.and_then(|b| w.hosts[B].tcp.connections.get(b));
+    let c = c.as_deref();
     let (irs, nxt, adv, sent) = match c {
         // A has not said anything; any number will do.
         Some(c) if state == SYN_SENT => (7000, 7001, 7001, c.snd.nxt.0),

@@ -15,6 +15,7 @@ mod loss;
 mod lossy;
 mod marked;
 mod options;
+mod resting;
 mod rto;
 mod script;
 mod search;

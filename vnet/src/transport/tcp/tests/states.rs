@@ -83,7 +83,7 @@ impl Scene {
         let said = w.trace.iter().rfind(|t| t.1 == B).map(|t| t.2);
         let c = self.b.and_then(|b| w.hosts[B].tcp.connections.get(b));
         if let Some(h) = said {
-            let echo = c.and_then(|c| c.negotiated.ts).map(|ts| ts.recent);
+            let echo = c.as_ref().and_then(|c| c.negotiated.ts).map(|ts| ts.recent);
             let known = h.options.timestamp;
             self.timestamp = known.map(|(value, seen)| (echo.unwrap_or(seen), value));
             self.sent = h.seq.wrapping_add(u32::from(h.flags.has(SYN)));

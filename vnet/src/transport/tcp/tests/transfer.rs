@@ -161,7 +161,7 @@ fn the_same_seed_gives_the_same_segments() {
 fn an_idle_tcp_has_no_memory_and_a_connection_little() {
     let tcp = Tcp::new(TcpConfig::default(), &mut Rng::seeded(1));
     assert!(size_of_val(&tcp) < 1024);
-    assert!(tcp.ready.capacity() == 0 && tcp.replies.capacity() == 0);
+    assert!(tcp.connections.ready_room() == 0 && tcp.replies.capacity() == 0);
     // Counters for `info` are a seventh of it.
     assert!(
         size_of::<Connection>() <= 1040,

@@ -10,7 +10,7 @@ use super::{Closed, Connection, Listed, Owner, Probe, Receiver, Sender, family};
 use crate::base::deadline::Armed;
 use crate::base::time::Instant;
 use crate::transport::edge::Waiters;
-use crate::transport::tcp::congestion::{Congestion, Controller};
+use crate::transport::tcp::congestion::{Congestion, Controller, Limited};
 use crate::transport::tcp::counts::{Counts, QuietCounts};
 use crate::transport::tcp::hint::Hint;
 use crate::transport::tcp::ids::FourTuple;
@@ -78,6 +78,7 @@ struct QuietSender {
     wl2: SeqNum,
     max_wnd: u32,
     flew: u32,
+    limited: Limited,
     small_end: SeqNum,
     buffer: usize,
     timed_out: Instant,
@@ -120,6 +121,7 @@ impl Sender {
             wl2,
             max_wnd,
             flew,
+            limited,
             queue: _,
             reserved: _,
             buffer,
@@ -139,6 +141,7 @@ impl Sender {
             wl2,
             max_wnd,
             flew,
+            limited,
             small_end,
             buffer,
             timed_out,
@@ -158,6 +161,7 @@ impl QuietSender {
             wl2: self.wl2,
             max_wnd: self.max_wnd,
             flew: self.flew,
+            limited: self.limited,
             queue: SendQueue::new(self.una),
             reserved: 0,
             buffer: self.buffer,

@@ -78,7 +78,6 @@ struct QuietSender {
     wl2: SeqNum,
     max_wnd: u32,
     flew: u32,
-    limited: Limited,
     small_end: SeqNum,
     buffer: usize,
     timed_out: Instant,
@@ -121,7 +120,7 @@ impl Sender {
             wl2,
             max_wnd,
             flew,
-            limited,
+            limited: _,
             queue: _,
             reserved: _,
             buffer,
@@ -141,7 +140,6 @@ impl Sender {
             wl2,
             max_wnd,
             flew,
-            limited,
             small_end,
             buffer,
             timed_out,
@@ -161,7 +159,7 @@ impl QuietSender {
             wl2: self.wl2,
             max_wnd: self.max_wnd,
             flew: self.flew,
-            limited: self.limited,
+            limited: Limited::Elsewhere,
             queue: SendQueue::new(self.una),
             reserved: 0,
             buffer: self.buffer,
@@ -260,6 +258,8 @@ impl Connection {
         if is_quiet {
             // Only read where the timer is for what was overtaken.
             self.timeout_at = Instant::MAX;
+            // Only read when data has left.
+            self.snd.limited = Limited::Elsewhere;
         }
         is_quiet
     }

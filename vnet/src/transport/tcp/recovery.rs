@@ -6,12 +6,16 @@
 //! recovery [`prr`](super::prr) says how much leaves. What turns out to have been lost only in appearance is undone
 //! (RFC 3522, 4015, 5682, and duplicate reports).
 
+mod resting;
+
 use super::congestion::{Ack, Congestion, Controller, Limited};
 use super::prr::{Prr, Safe};
 use super::rack::{Rack, View};
 use super::sent::{Delivered, Sent};
 use super::seq::SeqNum;
 use crate::base::time::{Duration, Instant};
+
+pub(super) use resting::{Past, QuietRecovery};
 
 /// RFC 5681 3.2: duplicate acknowledgements that say that a segment is lost, without SACK.
 const DUP_THRESHOLD: u16 = 3;
@@ -32,22 +36,6 @@ pub(super) struct Recovery {
     recover: Option<SeqNum>,
     tail: Tail,
     /// The last episode, and what there is to return to should it turn out to be a mistake.
-    episode: Option<Box<Episode>>,
-}
-
-/// What there is to keep while nothing is on its way.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct QuietRecovery {
-    lost_from: SeqNum,
-    dup_acks: u16,
-    dup_room: u16,
-    recover: Option<SeqNum>,
-}
-
-/// What is left of losses, and of what came out of order.
-#[derive(Clone, Debug)]
-pub(super) struct Past {
-    rack: Option<Box<Rack>>,
     episode: Option<Box<Episode>>,
 }
 
@@ -196,54 +184,6 @@ impl Recovery {
             recover: None,
             tail: Tail::None,
             episode: None,
-        }
-    }
-
-    /// Whether nothing is on its way from `una` on, and nothing is to be repaired.
-    pub(super) fn is_quiet(&self, una: SeqNum) -> bool {
-        self.phase == Phase::Open && self.tail == Tail::None && self.sent.is_quiet(una)
-    }
-
-    pub(super) fn quiet(&self) -> QuietRecovery {
-        let Recovery {
-            sent,
-            rack: _,
-            phase: _,
-            dup_acks,
-            dup_room,
-            recover,
-            tail: _,
-            episode: _,
-        } = self;
-        QuietRecovery {
-            lost_from: sent.lost_from(),
-            dup_acks: *dup_acks,
-            dup_room: *dup_room,
-            recover: *recover,
-        }
-    }
-
-    /// Takes what there is of the past, if there is any.
-    pub(super) fn take_past(&mut self) -> Option<Past> {
-        let has_any = self.rack.is_some() || self.episode.is_some();
-        has_any.then(|| Past {
-            rack: self.rack.take(),
-            episode: self.episode.take(),
-        })
-    }
-
-    /// One that was quiet, at `una`.
-    pub(super) fn rested(una: SeqNum, quiet: &QuietRecovery, past: Option<Past>) -> Recovery {
-        let (rack, episode) = past.map_or((None, None), |past| (past.rack, past.episode));
-        Recovery {
-            sent: Sent::rested(una, quiet.lost_from),
-            rack,
-            phase: Phase::Open,
-            dup_acks: quiet.dup_acks,
-            dup_room: quiet.dup_room,
-            recover: quiet.recover,
-            tail: Tail::None,
-            episode,
         }
     }
 

@@ -4,9 +4,19 @@
 use super::seq::SeqNum;
 use crate::base::time::{Duration, Instant, nanos};
 
-/// The counters. A large segment counts as those that it stands for.
+/// The counters.
 #[derive(Clone, Debug)]
 pub(super) struct Counts {
+    pub(super) totals: Totals,
+    /// When data last arrived.
+    pub(super) last_data_in: Instant,
+    pub(super) round: Round,
+    pub(super) limits: Limits,
+}
+
+/// What there was since the connection was opened. A large segment counts as those that it stands for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Totals {
     /// Payload bytes sent, whether for the first time or again.
     pub(super) bytes_out: u64,
     /// Payload bytes that the peer has acknowledged, and of those that arrived, those in order.
@@ -16,10 +26,6 @@ pub(super) struct Counts {
     pub(super) segments_in: u64,
     pub(super) data_out: u64,
     pub(super) data_in: u64,
-    /// When data last arrived.
-    pub(super) last_data_in: Instant,
-    pub(super) round: Round,
-    pub(super) limits: Limits,
 }
 
 /// How fast data is acknowledged, from round trip to round trip.
@@ -62,8 +68,7 @@ pub(super) struct Limits {
 /// The counters of a connection that waits for nothing: when a round or a wait began is set when there is another.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QuietCounts {
-    /// In the order of [`Counts`], from `bytes_out` on.
-    numbers: [u64; 7],
+    totals: Totals,
     last_data_in: Instant,
     spent: [u64; Limit::Idle as usize],
     took: u64,
@@ -86,28 +91,13 @@ impl Counts {
     /// What there is to keep of those that are settled.
     pub(super) fn quiet(&self) -> QuietCounts {
         let Counts {
-            bytes_out,
-            bytes_acked,
-            bytes_in,
-            segments_out,
-            segments_in,
-            data_out,
-            data_in,
+            totals,
             last_data_in,
             round,
             limits,
         } = self;
-        let numbers = [
-            bytes_out,
-            bytes_acked,
-            bytes_in,
-            segments_out,
-            segments_in,
-            data_out,
-            data_in,
-        ];
         QuietCounts {
-            numbers: numbers.map(|n| *n),
+            totals: *totals,
             last_data_in: *last_data_in,
             spent: limits.spent,
             took: round.took,
@@ -118,24 +108,9 @@ impl Counts {
 
     /// Counters that were quiet.
     pub(super) fn rested(quiet: &QuietCounts) -> Counts {
-        let [
-            bytes_out,
-            bytes_acked,
-            bytes_in,
-            segments_out,
-            segments_in,
-            data_out,
-            data_in,
-        ] = quiet.numbers;
         let new = Counts::new(Instant::ZERO);
         Counts {
-            bytes_out,
-            bytes_acked,
-            bytes_in,
-            segments_out,
-            segments_in,
-            data_out,
-            data_in,
+            totals: quiet.totals,
             last_data_in: quiet.last_data_in,
             round: Round {
                 sample: quiet.sample,
@@ -152,13 +127,7 @@ impl Counts {
 
     pub(super) fn new(now: Instant) -> Counts {
         Counts {
-            bytes_out: 0,
-            bytes_acked: 0,
-            bytes_in: 0,
-            segments_out: 0,
-            segments_in: 0,
-            data_out: 0,
-            data_in: 0,
+            totals: Totals::default(),
             last_data_in: now,
             round: Round {
                 end: SeqNum(0),
@@ -180,9 +149,9 @@ impl Counts {
     #[inline]
     pub(super) fn on_arrival(&mut self, now: Instant, len: usize, gso: Option<u16>) {
         let segments = pieces(len, gso);
-        self.segments_in += segments;
+        self.totals.segments_in += segments;
         if len > 0 {
-            self.data_in += segments;
+            self.totals.data_in += segments;
             self.last_data_in = now;
         }
     }
@@ -191,10 +160,10 @@ impl Counts {
     #[inline]
     pub(super) fn on_departure(&mut self, len: u32, gso: Option<u16>) {
         let segments = pieces(len as usize, gso);
-        self.segments_out += segments;
+        self.totals.segments_out += segments;
         if len > 0 {
-            self.bytes_out += u64::from(len);
-            self.data_out += segments;
+            self.totals.bytes_out += u64::from(len);
+            self.totals.data_out += segments;
         }
     }
 
@@ -204,7 +173,7 @@ impl Counts {
         if self.limits.now == Limit::Idle {
             self.limits.turn(now, Limit::Network);
             let round = &mut self.round;
-            (round.end, round.began, round.acked) = (nxt, now, self.bytes_acked as u32);
+            (round.end, round.began, round.acked) = (nxt, now, self.totals.bytes_acked as u32);
         }
     }
 
@@ -214,10 +183,10 @@ impl Counts {
     pub(super) fn on_acked(&mut self, now: Instant, [before, ack, nxt]: [SeqNum; 3], limit: Limit) {
         let round = &mut self.round;
         if !before.precedes(ack, round.end) {
-            round.sample = (self.bytes_acked as u32).wrapping_sub(round.acked);
+            round.sample = (self.totals.bytes_acked as u32).wrapping_sub(round.acked);
             round.took = now.as_nanos() - round.began.as_nanos();
             round.limited = matches!(limit, Limit::Idle | Limit::Buffer);
-            (round.end, round.began, round.acked) = (nxt, now, self.bytes_acked as u32);
+            (round.end, round.began, round.acked) = (nxt, now, self.totals.bytes_acked as u32);
         }
         self.limits.turn(now, limit);
     }
@@ -310,7 +279,7 @@ mod tests {
         counts.on_new_data(now, SeqNum(1000));
         now += MS * 10;
         let acked = |counts: &mut Counts, now, marks: [u32; 3], limit| {
-            counts.bytes_acked += u64::from(marks[1] - marks[0]);
+            counts.totals.bytes_acked += u64::from(marks[1] - marks[0]);
             counts.on_acked(now, marks.map(SeqNum), limit);
         };
         acked(&mut counts, now, [0, 500, 1500], Limit::Network);

@@ -32,6 +32,16 @@ pub(in crate::transport::tcp) enum Limited {
     Elsewhere,
 }
 
+impl Limited {
+    #[inline]
+    pub(in crate::transport::tcp) fn if_by_cwnd(by_cwnd: bool) -> Limited {
+        match by_cwnd {
+            true => Limited::ByCwnd,
+            false => Limited::Elsewhere,
+        }
+    }
+}
+
 /// A mark, as a controller hears of it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::transport::tcp) struct Mark {

@@ -183,10 +183,7 @@ impl Connection {
             && used <= self.snd.edge.since(self.snd.una);
         // RFC 7661 4.2: slow start goes on while half of the window is in use, as it does in Linux.
         let starts = cwnd < self.cc.ssthresh() && cwnd < self.flew().saturating_mul(2);
-        match used > cwnd || waits || starts {
-            true => Limited::ByCwnd,
-            false => Limited::Elsewhere,
-        }
+        Limited::if_by_cwnd(used > cwnd || waits || starts)
     }
 
     /// What congestion control hears.
@@ -307,13 +304,13 @@ impl Connection {
         self.snd.edge = before.later(self.snd.edge, ack);
         if self.state.fin().is_some_and(|fin| ack == fin + 1) {
             self.snd.queue.release_to(ack - 1);
-            self.counts.bytes_acked += u64::from((ack - 1).since(before));
+            self.counts.totals.bytes_acked += u64::from((ack - 1).since(before));
             self.state = self.state.on_fin_acked();
             // Nothing is left to linger for.
             self.timers.orphan = Instant::MAX;
         } else {
             self.snd.queue.release_to(ack);
-            self.counts.bytes_acked += u64::from(ack.since(before));
+            self.counts.totals.bytes_acked += u64::from(ack.since(before));
         }
         self.retries = 0;
         if let Some(trouble) = &mut self.trouble {

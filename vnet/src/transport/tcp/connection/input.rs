@@ -281,7 +281,7 @@ impl Connection {
     /// Our SYN is acknowledged, and what was sent with it up to `ack`. The rest of that leaves again, as if for the first
     /// time.
     fn establish(&mut self, env: &mut Env<'_>, ack: SeqNum) {
-        self.counts.bytes_acked += u64::from(ack.since(self.snd.iss + 1));
+        self.counts.totals.bytes_acked += u64::from(ack.since(self.snd.iss + 1));
         self.snd.una = ack;
         self.snd.nxt = ack;
         self.snd.small_end = ack;
@@ -602,7 +602,7 @@ impl Connection {
         if had_gap {
             nxt = rcv.queue.close_gap(rcv.nxt, nxt);
         }
-        self.counts.bytes_in += u64::from(nxt.since(rcv.nxt));
+        self.counts.totals.bytes_in += u64::from(nxt.since(rcv.nxt));
         rcv.advance(nxt);
         // RFC 9293 3.8.6.3: one acknowledgement for two full segments at least; RFC 5681 4.2: at
         // once when (part of) a gap was filled.

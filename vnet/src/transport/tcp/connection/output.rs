@@ -325,18 +325,15 @@ impl Connection {
             self.disarm_release();
         }
         self.counts.on_new_data(env.now, nxt);
-        self.snd.flew = self.flight();
-        self.snd.limited = match self.snd.flew + self.data_mss() > self.cc.cwnd() {
-            true => Limited::ByCwnd,
-            false => Limited::Elsewhere,
-        };
-        let before = self.flight() - nxt.since(plan.seq);
-        self.recovery.on_sent(plan.seq, nxt, env.now, self.flight());
+        let (flight, mss) = (self.flight(), self.data_mss());
+        self.snd.flew = flight;
+        self.snd.limited = Limited::if_by_cwnd(flight + mss > self.cc.cwnd());
+        self.recovery.on_sent(plan.seq, nxt, env.now, flight);
         self.pace(env, plan.len);
         self.wake_writers(env);
         // RFC 8985 7.2: what follows a single segment can be probed for sooner.
-        let mss = self.data_mss();
-        let grew = before <= mss && self.flight() > mss && self.pending != Pending::Reordering;
+        let before = flight - nxt.since(plan.seq);
+        let grew = before <= mss && flight > mss && self.pending != Pending::Reordering;
         if self.timers.retransmit == Instant::MAX || grew {
             self.restart_retransmit(env, Cause::Sent);
         }

@@ -35,6 +35,19 @@ fn acknowledge(t: &mut Hand, bytes: u32) {
     t.give(0, NONE, b"");
 }
 
+/// The window at the end of each of five round trips, in segments. There is always something to send, and `acknowledge` says what
+/// is acknowledged, and how.
+fn windows(t: &mut Hand, mut acknowledge: impl FnMut(&mut Hand)) -> Vec<u32> {
+    t.w.write(B, t.b, &[1; 400 * MSS as usize]).expect("space");
+    let round_trip = |_| {
+        t.w.run_for(Duration::from_millis(10));
+        let window = cwnd(t) / MSS;
+        acknowledge(t);
+        window
+    };
+    (0..5).map(round_trip).collect()
+}
+
 // RFC 3465 and RFC 5681 3.1: bytes count, not acknowledgements.
 #[test]
 fn acknowledging_a_segment_in_pieces_gains_nothing() {
@@ -79,18 +92,14 @@ fn acknowledging_everything_at_once_counts_for_some_segments() {
 fn acknowledgements_that_come_together_count_as_if_each_came_alone() {
     for congestion in [Congestion::Reno, Congestion::Cubic] {
         let mut t = sender(congestion);
-        t.w.write(B, t.b, &[1; 400 * MSS as usize]).expect("space");
-        let mut windows = Vec::new();
-        for _ in 0..5 {
-            t.w.run_for(Duration::from_millis(10));
-            windows.push(cwnd(&t) / MSS);
-            let pairs = (0..in_flight(&t) / MSS / 2).map(|_| {
+        let windows = windows(&mut t, |t| {
+            let pairs = (0..in_flight(t) / MSS / 2).map(|_| {
                 t.ack = t.ack.wrapping_add(2 * MSS);
                 t.segment(0, NONE, b"")
             });
             let pairs: Vec<_> = pairs.collect();
             t.give_at_once(&pairs);
-        }
+        });
         assert_eq!(windows, [10, 20, 40, 80, 160], "{congestion:?}");
     }
 }
@@ -104,16 +113,12 @@ fn slow_start_goes_on_to_twice_what_the_peer_lets_leave() {
             window_scaling: Feature::Off,
             ..TcpConfig::default()
         });
-        t.w.write(B, t.b, &[1; 400 * MSS as usize]).expect("space");
-        let mut windows = Vec::new();
-        for _ in 0..5 {
-            t.w.run_for(Duration::from_millis(10));
-            windows.push(cwnd(&t) / MSS);
-            t.ack = t.ack.wrapping_add(in_flight(&t));
+        let windows = windows(&mut t, |t| {
+            t.ack = t.ack.wrapping_add(in_flight(t));
             let mut s = t.segment(0, NONE, b"");
             s.header.window = 20 * MSS as u16;
             t.give_segment(s);
-        }
+        });
         assert_eq!(windows, [10, 20, 40, 40, 40], "{congestion:?}");
     }
 }
@@ -123,14 +128,10 @@ fn slow_start_goes_on_to_twice_what_the_peer_lets_leave() {
 fn acknowledging_everything_at_once_causes_no_burst_where_windows_are_spread() {
     for congestion in [Congestion::Reno, Congestion::Cubic] {
         let mut t = sender(congestion);
-        t.w.write(B, t.b, &[1; 400 * MSS as usize]).expect("space");
-        let mut windows = Vec::new();
-        for _ in 0..5 {
-            t.w.run_for(Duration::from_millis(10));
-            windows.push(cwnd(&t) / MSS);
-            let sent = in_flight(&t);
-            acknowledge(&mut t, sent);
-        }
+        let windows = windows(&mut t, |t| {
+            let sent = in_flight(t);
+            acknowledge(t, sent);
+        });
         assert_eq!(windows, [10, 20, 40, 80, 160], "{congestion:?}");
         let mut at_once = std::collections::BTreeMap::new();
         for (at, .., len) in t.w.trace.iter().filter(|t| t.1 == B) {

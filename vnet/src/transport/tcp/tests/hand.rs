@@ -77,17 +77,7 @@ impl Hand {
         let path = self.w.net.path;
         self.w.on(B, |tcp, cx| {
             for s in segments {
-                let segment = SegmentIn {
-                    src: s.src,
-                    dst: s.dst,
-                    header: &s.header,
-                    payload: s.payload.clone(),
-                    traffic_class: s.tos,
-                    gso_segment: None,
-                    on: None,
-                    path,
-                };
-                tcp.input(cx, segment);
+                tcp.input(cx, heard(s, path));
             }
         });
         self.w.trace.iter().map(|t| t.2).collect()

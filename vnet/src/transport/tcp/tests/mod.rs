@@ -250,14 +250,8 @@ impl World {
             tcp.input(
                 cx,
                 SegmentIn {
-                    src: s.src,
-                    dst: s.dst,
                     header: &header,
-                    payload: s.payload,
-                    traffic_class: s.tos,
-                    gso_segment: s.gso,
-                    on: None,
-                    path,
+                    ..heard(&s, path)
                 },
             )
         });
@@ -470,6 +464,20 @@ pub(super) fn pattern(n: usize, salt: u32) -> Vec<u8> {
     (0..n as u32)
         .map(|i| (i.wrapping_mul(2_654_435_761).rotate_left(7) ^ salt) as u8)
         .collect()
+}
+
+/// A segment that was sent, as the other side hears it.
+pub(super) fn heard(s: &SegmentOut, path: Path) -> SegmentIn<'_> {
+    SegmentIn {
+        src: s.src,
+        dst: s.dst,
+        header: &s.header,
+        payload: s.payload.clone(),
+        traffic_class: s.tos,
+        gso_segment: s.gso,
+        on: None,
+        path,
+    }
 }
 
 /// A segment as it comes from the other side, whoever wrote it.

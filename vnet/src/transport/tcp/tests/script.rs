@@ -128,19 +128,8 @@ fn without_sack_each_segment_ahead_of_a_gap_has_a_plain_acknowledgement() {
 fn give_without_room(t: &mut Hand, s: SegmentOut) -> (Verdict, Vec<TcpHeader>) {
     t.w.trace.clear();
     let path = t.w.net.path;
-    let verdict = t.w.on(B, |tcp, cx| {
-        let segment = SegmentIn {
-            src: s.src,
-            dst: s.dst,
-            header: &s.header,
-            payload: s.payload.clone(),
-            traffic_class: s.tos,
-            gso_segment: None,
-            on: None,
-            path,
-        };
-        tcp.input_without_room(cx, segment)
-    });
+    let verdict =
+        t.w.on(B, |tcp, cx| tcp.input_without_room(cx, heard(&s, path)));
     (verdict, t.w.trace.iter().map(|t| t.2).collect())
 }
 

@@ -85,6 +85,7 @@ impl<K: Ord + Copy, V> Heap<K, V> {
     }
 
     /// The key of an entry.
+    #[cfg(test)]
     pub(crate) fn key(&self, ticket: Ticket) -> Option<K> {
         Some(self.order[self.place(ticket)?].0)
     }

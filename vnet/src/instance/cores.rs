@@ -84,6 +84,8 @@ pub(crate) struct Sched {
     pub behind: AtomicBool,
     /// Where the driver has noted that; changed with the driver's lock held.
     noted: AtomicU64,
+    /// How many timers have been set in the vnet.
+    timers: AtomicU64,
 }
 
 impl Sched {
@@ -94,7 +96,13 @@ impl Sched {
             gone: AtomicBool::new(false),
             behind: AtomicBool::new(false),
             noted: AtomicU64::new(Ticket::default().data().as_ffi()),
+            timers: AtomicU64::new(0),
         }
+    }
+
+    /// Counts a timer that is set in the vnet; says how many there were before.
+    pub(crate) fn count_timer(&self) -> u64 {
+        self.timers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Where the driver has noted when it will service the vnet.

@@ -47,7 +47,10 @@ pub enum Vain {
 pub(crate) struct TimerKey {
     /// When it goes off.
     pub at: Instant,
-    /// Its place among the timers of that time.
+    /// The number of the vnet in which it was set; what counts timers that were set elsewhere is
+    /// greater than any.
+    pub of: u64,
+    /// Its place among those.
     pub seq: u64,
 }
 

@@ -57,6 +57,15 @@ pub(crate) enum Item {
 }
 
 impl Item {
+    /// The interface at which it came in; nothing at the outside end of a port.
+    #[inline]
+    fn ifid(&self) -> Option<IfId> {
+        match self {
+            Item::Frame(packet) | Item::Leaving(packet) => packet.meta.rcvif,
+            Item::Carrier(ifid, _) => Some(*ifid),
+        }
+    }
+
     /// The frame, and whose share of the queue it takes up.
     #[inline]
     fn frame(&self) -> Option<(&Packet, Payer)> {
@@ -86,7 +95,9 @@ pub(crate) trait Doorbell: Send + Sync {
     fn ring(&self, at: Instant);
 }
 
-/// A queue of [`Item`]s ordered by time of arrival; ties keep the order of sending.
+/// A queue of [`Item`]s ordered by time of arrival. Of those that arrive at one time, the ones that come in by one
+/// interface keep the order of sending, and the interfaces have an order: so it does not matter which of several
+/// senders has put its frames in first.
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,
     doorbell: OnceLock<Box<dyn Doorbell>>,
@@ -96,8 +107,15 @@ pub(crate) struct Inbox {
 #[derive(Default)]
 pub(crate) struct Batch(VecDeque<Arrival>);
 
-/// When it arrives, its place among those of the same time, and what it is.
+/// When it arrives, its place among those of the same time and interface, and what it is.
 type Arrival = (Instant, u64, Item);
+
+/// An item's place in the queue.
+type Place = (Instant, Option<IfId>, u64);
+
+fn place((at, seq, item): &Arrival) -> Place {
+    (*at, item.ifid(), *seq)
+}
 
 impl Batch {
     /// Takes the items out.
@@ -178,7 +196,7 @@ enum Put {
 }
 
 /// An item in a box: a heap moves its entries about, and an item is some hundred bytes.
-struct Early(Instant, u64, Box<Item>);
+struct Early(Place, Box<Item>);
 
 impl Inbox {
     /// An empty inbox that nobody listens to yet.
@@ -307,7 +325,7 @@ impl Inbox {
     /// When the last item of those there are is due.
     pub(crate) fn last(&self) -> Option<Instant> {
         let queue = self.queue.lock();
-        let early = queue.early.iter().map(|Reverse(e)| e.0);
+        let early = queue.early.iter().map(|Reverse(e)| e.0.0);
         let news = queue.news.back().map(|(at, ..)| *at);
         let lanes = queue.fair.as_ref().and_then(|lanes| lanes.next());
         early
@@ -445,8 +463,8 @@ impl Queue {
         }
         self.peak = self.peak.max(self.shares.used().frames);
         match self.fifo.back() {
-            Some((last, ..)) if *last > at => {
-                let early = Early(at, self.pushed, Box::new(item));
+            Some((last, _, of)) if *last > at || (*last == at && of.ifid() > item.ifid()) => {
+                let early = Early((at, item.ifid(), self.pushed), Box::new(item));
                 self.early.push(Reverse(early));
             }
             _ => self.fifo.push_back((at, self.pushed, item)),
@@ -547,7 +565,9 @@ impl Queue {
         let is_old =
             |(_, _, of, old): &(_, _, IfId, News)| *of == ifid && old.carrier == news.carrier;
         self.news.retain(|entry| !is_old(entry));
-        let place = self.news.partition_point(|(earlier, ..)| *earlier <= at);
+        let place = self
+            .news
+            .partition_point(|(earlier, _, of, _)| (*earlier, *of) <= (at, ifid));
         self.news.insert(place, (at, self.pushed, ifid, news));
     }
 
@@ -558,7 +578,7 @@ impl Queue {
         if self.early.is_empty() && self.news.is_empty() && self.fair.is_none() {
             return fifo;
         }
-        let early = self.early.peek().map(|Reverse(e)| e.0);
+        let early = self.early.peek().map(|Reverse(e)| e.0.0);
         let news = self.news.front().map(|(at, ..)| *at);
         let lanes = self.fair.as_ref().and_then(|lanes| lanes.next());
         [fifo, early, news, lanes].into_iter().flatten().min()
@@ -607,26 +627,27 @@ impl Queue {
 
     /// Takes the next item out that is due, which is not counted off yet.
     fn next_due(&mut self, now: Instant) -> Option<Arrival> {
-        let fifo = self.fifo.front().map(|(at, seq, _)| (*at, *seq));
-        let early = self.early.peek().map(|Reverse(e)| (e.0, e.1));
-        let frame = match (fifo, early) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        let news = self.news.front().map(|(at, seq, ..)| (*at, *seq));
-        if news.is_some_and(|news| news.0 <= now && frame.is_none_or(|frame| news < frame)) {
-            let news = self.news.pop_front();
-            return news.map(|(at, seq, ifid, news)| (at, seq, Item::Carrier(ifid, news)));
+        if self.early.is_empty() && self.news.is_empty() {
+            let is_due = self.fifo.front().is_some_and(|(at, ..)| *at <= now);
+            return is_due.then(|| self.fifo.pop_front()).flatten();
         }
-        if frame.is_none_or(|(at, _)| at > now) {
+        let fifo = self.fifo.front().map(place);
+        let early = self.early.peek().map(|Reverse(e)| e.0);
+        let news = self.news.front();
+        let news = news.map(|(at, seq, ifid, _)| (*at, Some(*ifid), *seq));
+        let first = [fifo, early, news].into_iter().flatten().min();
+        if first.is_none_or(|(at, ..)| at > now) {
             return None;
         }
-        if frame == early {
-            let early = self.early.pop();
-            early.map(|Reverse(Early(at, seq, item))| (at, seq, *item))
-        } else {
-            self.fifo.pop_front()
+        if first == fifo {
+            return self.fifo.pop_front();
         }
+        if first == early {
+            let early = self.early.pop();
+            return early.map(|Reverse(Early((at, _, seq), item))| (at, seq, *item));
+        }
+        let news = self.news.pop_front();
+        news.map(|(at, seq, ifid, news)| (at, seq, Item::Carrier(ifid, news)))
     }
 }
 
@@ -636,7 +657,7 @@ fn cost(packet: &Packet) -> usize {
 
 impl PartialEq for Early {
     fn eq(&self, other: &Early) -> bool {
-        (self.0, self.1) == (other.0, other.1)
+        self.0 == other.0
     }
 }
 impl Eq for Early {}
@@ -647,7 +668,7 @@ impl PartialOrd for Early {
 }
 impl Ord for Early {
     fn cmp(&self, other: &Early) -> std::cmp::Ordering {
-        (self.0, self.1).cmp(&(other.0, other.1))
+        self.0.cmp(&other.0)
     }
 }
 

@@ -1,4 +1,10 @@
-//! What will happen, in one total order: by time, and in the order of scheduling within one time.
+//! What will happen, in one total order: by time, and within one time by what it is of.
+//!
+//! What was scheduled for later has a place that does not depend on the order in which different vnets
+//! scheduled it: services come in the order of the vnets' numbers, each followed by the timers that were set
+//! in that vnet, in the order in which they were set there; then comes what belongs to no vnet, in the order of
+//! scheduling. What is scheduled for a time that is already reached follows all that, in the order of scheduling: it
+//! was caused at that time, and so by what is near.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -8,6 +14,7 @@ use std::task::Waker;
 use super::cost::{Costs, Meter};
 use crate::base::heap::{Heap, Ticket};
 use crate::base::time::Instant;
+use crate::instance::context::peek_current;
 use crate::instance::cores::VnetCore;
 use crate::instance::driver::{Happened, Notes, TimerKey};
 use crate::instance::task::Task;
@@ -47,8 +54,23 @@ pub(super) fn disarm(vnet: &Weak<VnetCore>, at: Instant) -> Option<Arc<VnetCore>
     Some(vnet)
 }
 
-/// When something happens, and its place among what happens then.
+/// The number of the vnet that is current on this thread, if it is one of `driver`'s, and how many timers have been
+/// set in it before.
+pub(super) fn timer_of<D>(driver: &D) -> Option<(u64, u64)> {
+    peek_current(|vnet| {
+        let is_ours = std::ptr::addr_eq(Arc::as_ptr(&vnet.driver), driver);
+        is_ours.then(|| (vnet.number, vnet.sched.count_timer()))
+    })
+    .flatten()
+}
+
+/// When something happens, and its place among what happens then: the number of a vnet, from [`OUTSIDE`] on its place
+/// among what is of no vnet, or from [`DUE`] on its place among what was scheduled when that time was reached.
 type Place = (Instant, u64);
+
+/// No vnet has a number like this, or a greater one.
+const OUTSIDE: u64 = 1 << 62;
+const DUE: u64 = 1 << 63;
 
 /// The pending events of a simulation. None of them is obsolete: arming a vnet for an earlier time,
 /// or ending a wait, cancels the old entry.
@@ -61,13 +83,14 @@ pub(super) struct Agenda<W> {
     heap: Heap<Place, Event<W>>,
     /// Timers, separate from the rest because wakers are cancelled by their time.
     timers: BTreeMap<TimerKey, Waker>,
+    /// How much was scheduled that is of no vnet, or for a time already reached.
     scheduled: u64,
     recent: VecDeque<(Instant, Happened)>,
     /// The number of entries at which entries of vnets that no longer exist are looked for.
     sweep_at: usize,
     costs: Arc<Costs>,
     rounds: Meter,
-    /// What was scheduled later than this is not part of the current round.
+    /// What was scheduled for now and has a later place than this is not part of the current round.
     round_ends: u64,
     /// What is scheduled for now is charged like a call.
     charging: bool,
@@ -97,18 +120,24 @@ impl<W> Agenda<W> {
             sweep_at: FEW_ENTRIES,
             costs,
             rounds: Meter::new(),
-            round_ends: 0,
+            round_ends: DUE,
             charging: false,
         }
     }
 
     /// Schedules an event. The ticket can cancel it as long as it is in the future.
     pub(super) fn push(&mut self, at: Instant, event: Event<W>) -> Ticket {
-        let place = self.place(at);
         if self.is_due(at) {
+            let place = (at, self.next_from(DUE));
             self.due.push_back((place, event));
             return Ticket::default();
         }
+        let place = (at, self.next_from(OUTSIDE));
+        self.put(place, event)
+    }
+
+    /// Schedules an event that is in the future.
+    fn put(&mut self, place: Place, event: Event<W>) -> Ticket {
         if self.heap.len() >= self.sweep_at {
             // A vnet that is gone leaves its entry behind, some of them for hours. Looking for
             // them only when there are twice as many costs nothing each.
@@ -138,15 +167,17 @@ impl<W> Agenda<W> {
             return;
         }
         let old = vnet.sched.ticket();
+        let place = (at, vnet.number);
         if self.is_due(at) {
             self.heap.remove(old);
-        } else if self.heap.key(old).is_some() {
-            let place = self.place(at);
-            self.heap.change(old, place);
-            return;
+            let place = (at, self.next_from(DUE));
+            self.due
+                .push_back((place, Event::Service(Arc::downgrade(vnet))));
+            vnet.sched.set_ticket(Ticket::default());
+        } else if !self.heap.change(old, place) {
+            let event = Event::Service(Arc::downgrade(vnet));
+            vnet.sched.set_ticket(self.put(place, event));
         }
-        let event = Event::Service(Arc::downgrade(vnet));
-        vnet.sched.set_ticket(self.push(at, event));
     }
 
     /// True when what is scheduled for `at` comes behind everything that is due.
@@ -154,18 +185,25 @@ impl<W> Agenda<W> {
         at <= self.reached && self.due.back().is_none_or(|((last, _), _)| *last <= at)
     }
 
-    fn place(&mut self, at: Instant) -> Place {
+    /// The next place of a sort whose places are in the order of scheduling.
+    fn next_from(&mut self, first: u64) -> u64 {
         self.scheduled += 1;
-        (at, self.scheduled)
+        first + self.scheduled
     }
 
-    /// Sets a timer, which can be cancelled.
-    pub(super) fn set_timer(&mut self, at: Instant, waker: Waker) -> TimerKey {
-        self.scheduled += 1;
-        let key = TimerKey {
-            at,
-            seq: self.scheduled,
+    /// Sets a timer, which can be cancelled; `by` says in which vnet, and how many were set there before.
+    pub(super) fn set_timer(
+        &mut self,
+        at: Instant,
+        by: Option<(u64, u64)>,
+        waker: Waker,
+    ) -> TimerKey {
+        let (of, seq) = match by {
+            _ if self.is_due(at) => (self.next_from(DUE), 0),
+            Some(by) => by,
+            None => (self.next_from(OUTSIDE), 0),
         };
+        let key = TimerKey { at, of, seq };
         self.timers.insert(key, waker);
         key
     }
@@ -211,24 +249,24 @@ impl<W> Agenda<W> {
             return self.heap.next();
         }
         let due = self.due.front().map(|(place, _)| *place);
-        let timer = self.timers.first_key_value().map(|(k, _)| (k.at, k.seq));
+        let timer = self.timers.first_key_value().map(|(k, _)| (k.at, k.of));
         [due, self.heap.next(), timer].into_iter().flatten().min()
     }
 
     /// Removes and returns the next event. [`disarm`] decides whether it is still wanted.
     pub(super) fn pop(&mut self) -> Option<(Instant, Event<W>)> {
         let first = self.first()?;
-        let (at, seq) = first;
-        if at > self.reached || seq > self.round_ends {
+        let (at, of) = first;
+        if at > self.reached || of > self.round_ends {
             self.reached = self.reached.max(at);
-            self.round_ends = self.scheduled;
+            self.round_ends = DUE + self.scheduled;
             self.charging = self.costs.count(&mut self.rounds, self.reached);
         }
         if self.due.front().is_some_and(|(place, _)| *place == first) {
             return self.due.pop_front().map(|(_, event)| (at, event));
         }
         if self.heap.next() == Some(first) {
-            return self.heap.pop().map(|(_, event)| (at, event));
+            return self.heap.pop().map(|((at, _), event)| (at, event));
         }
         let (_, waker) = self.timers.pop_first()?;
         Some((at, Event::Wake(waker)))
@@ -315,9 +353,9 @@ mod tests {
     fn timers_and_entries_are_in_one_order() {
         let mut agenda = Agenda::new(free());
         agenda.push(at(5), Event::Timeout(1));
-        agenda.set_timer(at(5), Waker::noop().clone());
+        agenda.set_timer(at(5), None, Waker::noop().clone());
         agenda.push(at(5), Event::Timeout(2));
-        agenda.set_timer(at(3), Waker::noop().clone());
+        agenda.set_timer(at(3), None, Waker::noop().clone());
         assert_eq!(agenda.next(), Some(at(3)));
         assert_eq!(agenda.last(), Some(at(5)));
         let expected = [(3, None), (5, Some(1)), (5, None), (5, Some(2))];
@@ -328,7 +366,7 @@ mod tests {
     fn a_timer_that_was_taken_back_leaves_nothing() {
         let mut agenda = Agenda::<u8>::new(free());
         let keys: Vec<TimerKey> = (0..1000)
-            .map(|n| agenda.set_timer(at(n % 7), Waker::noop().clone()))
+            .map(|n| agenda.set_timer(at(n % 7), None, Waker::noop().clone()))
             .collect();
         for key in &keys {
             assert!(agenda.cancel_timer(*key).is_some());
@@ -357,7 +395,7 @@ mod tests {
                         model.push((now + ahead, Some(n as u8)));
                     }
                     Some((ahead, false)) => {
-                        agenda.set_timer(at(now + ahead), Waker::noop().clone());
+                        agenda.set_timer(at(now + ahead), None, Waker::noop().clone());
                         model.push((now + ahead, None));
                     }
                     None => {

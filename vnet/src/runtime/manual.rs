@@ -9,7 +9,7 @@ use std::task::Waker;
 
 use super::clock::WallClock;
 use super::cost::{Costs, VirtualConfig};
-use super::event::{Agenda, Event, disarm};
+use super::event::{Agenda, Event, disarm, timer_of};
 use crate::base::callback;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
@@ -106,7 +106,7 @@ impl Driver for Manual {
         let now = self.now();
         let mut agenda = self.agenda.lock();
         let at = agenda.soon(at.max(now), now);
-        agenda.set_timer(at, waker)
+        agenda.set_timer(at, timer_of(self), waker)
     }
 
     fn cancel_timer(&self, key: TimerKey) {

@@ -250,6 +250,7 @@ impl Shared {
         sleep.timers_made += 1;
         let key = TimerKey {
             at,
+            of: u64::MAX,
             seq: sleep.timers_made,
         };
         sleep.wakes.insert(key, waker);

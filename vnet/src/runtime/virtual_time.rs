@@ -25,7 +25,7 @@ use std::task::Waker;
 
 use super::clock::WallClock;
 use super::cost::{Costs, Meter, VirtualConfig};
-use super::event::{Agenda, Event, disarm};
+use super::event::{Agenda, Event, disarm, timer_of};
 use crate::base::callback;
 use crate::base::lock::{Mutex, MutexGuard, Rank};
 use crate::base::time::{Instant, nanos};
@@ -465,7 +465,7 @@ impl Driver for Virtual {
         let now = self.now();
         let mut world = self.world.lock();
         let at = world.agenda.soon(at.max(now), now);
-        world.agenda.set_timer(at, waker)
+        world.agenda.set_timer(at, timer_of(self), waker)
     }
 
     fn cancel_timer(&self, key: TimerKey) {

@@ -28,6 +28,7 @@ fn world(calls_free: u64) -> System {
     let config = VirtualConfig {
         call_cost: Duration::from_micros(5),
         calls_free,
+        ..VirtualConfig::default()
     };
     System::virtual_time_with(1, config)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::time::Duration;
+use crate::instance::cores::VnetCore;
 use crate::instance::vnet::Vnet;
 use crate::link::script::{Change, Script};
 use crate::netif::AdminError;
@@ -68,7 +69,9 @@ impl Vnet {
         let changes = Arc::new(AtomicU64::new(0));
         let made = Arc::clone(&changes);
         let vnet = self.same();
+        let running = Running::begin(&vnet);
         let task = self.spawn_future(async move {
+            let _running = running;
             while let Some(at) = script.next() {
                 system.sleep_until_async(at).await;
                 vnet.change_link(id, |now, config| script.advance(now, config))?;
@@ -77,6 +80,22 @@ impl Vnet {
             Ok(())
         });
         Ok(LinkScript { task, changes })
+    }
+}
+
+/// A script that has not ended: its vnet knows of it.
+struct Running(Arc<VnetCore>);
+
+impl Running {
+    fn begin(vnet: &Vnet) -> Running {
+        vnet.core.sched.count_script(true);
+        Running(Arc::clone(&vnet.core))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.sched.count_script(false);
     }
 }
 

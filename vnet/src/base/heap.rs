@@ -29,6 +29,7 @@ impl<K, V> Default for Heap<K, V> {
 
 impl<K: Ord + Copy, V> Heap<K, V> {
     /// Adds an entry.
+    #[inline]
     pub(crate) fn push(&mut self, key: K, value: V) -> Ticket {
         let place = self.order.len();
         let entries = self.entries.get_or_insert_with(SlotMap::new);

@@ -28,6 +28,7 @@ pub(crate) mod id;
 pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod on_use;
+pub(crate) mod part;
 pub(crate) mod rng;
 pub(crate) mod slab;
 pub(crate) mod sorted;

@@ -1,5 +1,6 @@
 //! The one way in which configuration is changed, so that all of it is noted.
 
+use super::apart::check_no_part;
 use super::cores::{Inside, VnetCore};
 use super::journal::{IfOp, Op};
 use super::phase::{Entry, Gone, Phase};
@@ -17,6 +18,7 @@ impl Vnet {
         &self,
         change: impl FnOnce(&mut Stack, &mut Cx) -> Result<O, E>,
     ) -> Result<(), E> {
+        check_no_part();
         let done = self.core.enter_as(Entry::User, |inside, cx| {
             let op = change(&mut inside.stack, cx).map(Into::into);
             // Whatever becomes of the operation: their names may be others' from now on.

@@ -86,6 +86,8 @@ pub(crate) struct Sched {
     noted: AtomicU64,
     /// How many timers have been set in the vnet.
     timers: AtomicU64,
+    /// How many scripts run on its links.
+    scripts: AtomicU64,
 }
 
 impl Sched {
@@ -97,12 +99,26 @@ impl Sched {
             behind: AtomicBool::new(false),
             noted: AtomicU64::new(Ticket::default().data().as_ffi()),
             timers: AtomicU64::new(0),
+            scripts: AtomicU64::new(0),
         }
     }
 
     /// Counts a timer that is set in the vnet; says how many there were before.
     pub(crate) fn count_timer(&self) -> u64 {
         self.timers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts a script that begins on a link, or one that ends.
+    pub(crate) fn count_script(&self, begins: bool) {
+        match begins {
+            true => self.scripts.fetch_add(1, Ordering::Relaxed),
+            false => self.scripts.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+
+    /// True while a script runs on one of the vnet's links.
+    pub(crate) fn is_scripted(&self) -> bool {
+        self.scripts.load(Ordering::Relaxed) > 0
     }
 
     /// Where the driver has noted when it will service the vnet.
@@ -145,6 +161,12 @@ pub(crate) struct Inside {
     pub(crate) drain: Option<Drain>,
     pub(crate) journal: Journal,
     pub(super) due: Batch,
+}
+
+impl Live {
+    pub(crate) fn services(&self) -> u64 {
+        self.stats.services
+    }
 }
 
 impl VnetCore {

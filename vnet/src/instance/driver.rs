@@ -139,6 +139,8 @@ pub(crate) struct Notes {
     pub waits: Vec<WaitNote>,
     /// What happened last.
     pub recent: Vec<(Instant, Happened)>,
+    /// Events that several threads have carried out, each those of its part.
+    pub apart: u64,
 }
 
 /// What is kept beside a simulated system; see `beside`.

@@ -163,6 +163,7 @@ impl VnetCore {
         entry: Entry,
         f: &mut dyn FnMut(&mut Inside, &mut Cx),
     ) -> (Result<(), Gone>, Option<callback::Payload>) {
+        self.check_part();
         let (mut next, mut out, mut wreckage) = (None, None, None);
         let entered = within_lock(self, || {
             let mut state = self.state.lock();
@@ -327,6 +328,7 @@ impl VnetCore {
         if !context::may_lock() {
             return;
         }
+        self.check_part();
         if let State::Alive(live) = &mut *self.state.lock() {
             f(live);
         }

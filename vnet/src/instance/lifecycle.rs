@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::apart::check_no_part;
 use super::context;
 use super::cores::{Inside, RanStep, Step, SystemCore, VnetCore};
 use super::error::{CreateError, RegisterError, StepError};
@@ -42,6 +43,7 @@ pub(crate) fn create(
     if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
         return Err(CreateError::BadName(name.to_owned()));
     }
+    check_no_part();
     let full = parent.map(|p| format!("{}.{name}", p.name));
     let name = full.as_deref().unwrap_or(name);
     if name.len() > MAX_FULL_NAME {
@@ -209,6 +211,7 @@ fn unwind(core: &Arc<VnetCore>, failed: StepFailed) -> CreateError {
 /// Destroys an instance; does nothing when that has been done, or is being done. Inside a vnet it
 /// is put off until that is left.
 pub(crate) fn destroy(core: &Arc<VnetCore>) -> DestroyReport {
+    check_no_part();
     if context::is_locked() {
         context::defer(core, |core| drop(destroy(core)));
         return nothing_done(core, Outcome::Deferred);

@@ -20,6 +20,7 @@
 //! | | `attendance`: carrying frames for a port while waiting | |
 //! | smaller parts | `loans`: interfaces that are lent, `macs`: the Ethernet addresses that a system gives out | |
 
+pub(crate) mod apart;
 pub(crate) mod attendance;
 pub(crate) mod authority;
 pub(crate) mod beside;

@@ -5,17 +5,20 @@
 //! (`shares`), so that one neighbour cannot take the room of all others. Nor can it take their time:
 //! see [`Inbox::take_or_shed`].
 
+pub(crate) mod crossing;
 mod fair;
 mod shares;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use smallvec::SmallVec;
 
 use crate::base::id::IfId;
 use crate::base::lock::{Mutex, MutexGuard, Rank};
+use crate::base::part;
 use crate::base::time::{Duration, Instant};
 use crate::packet::cx::{Arrivals, Bell, Carrier, Pushed, PushedMany};
 use crate::packet::{Packet, Payload};
@@ -101,6 +104,8 @@ pub(crate) trait Doorbell: Send + Sync {
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,
     doorbell: OnceLock<Box<dyn Doorbell>>,
+    /// The part of a simulation that its vnet is in, while parts are carried out apart; zero otherwise.
+    part: AtomicU32,
 }
 
 /// Items taken out of an inbox, in order of arrival. Kept by the taker, for its memory.
@@ -204,6 +209,7 @@ impl Inbox {
         Inbox {
             queue: Mutex::new(Rank::Inbox, Queue::default()),
             doorbell: OnceLock::new(),
+            part: AtomicU32::new(0),
         }
     }
 
@@ -225,11 +231,25 @@ impl Inbox {
 
     /// Queues an item as [`Inbox::push`] does, and leaves it to the caller to ring.
     pub(crate) fn put(self: Arc<Inbox>, at: Instant, item: Item) -> Pushed {
+        if part::is_elsewhere(|| self.part()) {
+            crossing::keep(self, at, item);
+            return Pushed::Refused;
+        }
         let put = self.queue.lock().push(at, item);
         match put {
             Put::Queued(_) => Pushed::Queued(self),
             Put::Refused(_) => Pushed::Refused,
         }
+    }
+
+    /// Says in which part its vnet is.
+    pub(crate) fn set_part(&self, part: u32) {
+        self.part.store(part, Ordering::Relaxed);
+    }
+
+    /// In which part its vnet is.
+    pub(crate) fn part(&self) -> u32 {
+        self.part.load(Ordering::Relaxed)
     }
 
     /// Queues frames that come in by `ifid`, as [`Inbox::put`] does one after the other, and locks the
@@ -241,6 +261,14 @@ impl Inbox {
         item: fn(Packet) -> Item,
     ) -> PushedMany {
         let mut arrivals = Arrivals::new();
+        if part::is_elsewhere(|| self.part()) {
+            for (at, mut packet) in frames {
+                packet.meta.rcvif = ifid;
+                packet.meta.arrived = at;
+                crossing::keep(Arc::clone(&self), at, item(packet));
+            }
+            return PushedMany::Queued(self, arrivals);
+        }
         // What is refused and what is let go of is dropped after the lock is released.
         let mut left: SmallVec<[Put; 1]> = SmallVec::new();
         let mut queue = self.queue.lock();

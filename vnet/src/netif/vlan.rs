@@ -174,6 +174,11 @@ impl Vlans {
         here.collect()
     }
 
+    /// True when one of them is in another vnet.
+    pub(crate) fn has_away(&self) -> bool {
+        self.iter().any(|above| matches!(above, Above::Away(..)))
+    }
+
     /// True when there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

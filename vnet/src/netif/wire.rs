@@ -161,6 +161,11 @@ impl WireEnd {
         self.wire.ends.lock().plugs[self.far as usize].clone()
     }
 
+    /// The inbox at the far end.
+    pub(crate) fn far_inbox(&self) -> Option<Arc<Inbox>> {
+        self.far().map(|plug| plug.inbox)
+    }
+
     /// Frames sent here that have not been taken yet.
     pub(crate) fn waiting(&self) -> Load {
         let far = self.far();

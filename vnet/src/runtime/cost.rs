@@ -26,6 +26,16 @@ pub struct VirtualConfig {
     /// How many calls of one thread at one instant cost nothing; also, how many rounds of events at
     /// one instant, each caused by the previous one.
     pub calls_free: u64,
+    /// How many threads may carry out events at a time, at most eight; one by default. What comes of it is the same, to
+    /// the byte, whatever their number. A greater number is a promise of the program: that tasks of different vnets
+    /// share nothing by which one could tell when another one runs, use the sockets of their own vnet only, and neither
+    /// make nor change vnets, interfaces and links. A task that breaks the promise ends with a panic where that is noticed.
+    ///
+    /// The threads are used where it pays and nothing outside of vnets can see the order: while one thread of the
+    /// program runs the simulation ([`System::run_for`](crate::System::run_for) and others) and no other one waits, no
+    /// vnet has a port, a capture, a lagg, a lent interface or a script of a link, and the vnets fall into parts between
+    /// which links have a rate and a delay.
+    pub threads: usize,
 }
 
 impl Default for VirtualConfig {
@@ -34,9 +44,13 @@ impl Default for VirtualConfig {
         VirtualConfig {
             call_cost: Duration::from_micros(5),
             calls_free: 100_000,
+            threads: 1,
         }
     }
 }
+
+/// More than so many threads do not carry out a simulation.
+const MAX_THREADS: usize = 8;
 
 /// The costs of one simulation.
 pub(super) struct Costs {
@@ -72,6 +86,11 @@ impl Costs {
     /// What a call costs.
     pub(super) fn of_a_call(&self) -> Duration {
         self.config.call_cost
+    }
+
+    /// How many threads may carry out events.
+    pub(super) fn threads(&self) -> usize {
+        self.config.threads.min(MAX_THREADS)
     }
 
     /// True when calls are never charged.
@@ -138,6 +157,7 @@ mod tests {
         Costs::new(VirtualConfig {
             call_cost: Duration::from_micros(call_cost),
             calls_free,
+            ..VirtualConfig::default()
         })
     }
 

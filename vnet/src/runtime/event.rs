@@ -136,7 +136,9 @@ impl<W> Agenda<W> {
         self.put(place, event)
     }
 
-    /// Schedules an event that is in the future.
+    /// Schedules an event that is in the future. Inlined, as are the next and the one that takes events out: most of what a
+    /// simulation does besides its vnets is in these three.
+    #[inline(always)]
     fn put(&mut self, place: Place, event: Event<W>) -> Ticket {
         if self.heap.len() >= self.sweep_at {
             // A vnet that is gone leaves its entry behind, some of them for hours. Looking for
@@ -161,6 +163,7 @@ impl<W> Agenda<W> {
     }
 
     /// Schedules service of `vnet` at `at`, unless it already comes up by then.
+    #[inline(always)]
     pub(super) fn push_service(&mut self, vnet: &Arc<VnetCore>, at: Instant) {
         let before = vnet.sched.armed.fetch_min(at.as_nanos(), Ordering::AcqRel);
         if at.as_nanos() >= before {
@@ -254,6 +257,7 @@ impl<W> Agenda<W> {
     }
 
     /// Removes and returns the next event. [`disarm`] decides whether it is still wanted.
+    #[inline(always)]
     pub(super) fn pop(&mut self) -> Option<(Instant, Event<W>)> {
         let first = self.first()?;
         let (at, of) = first;
@@ -270,6 +274,87 @@ impl<W> Agenda<W> {
         }
         let (_, waker) = self.timers.pop_first()?;
         Some((at, Event::Wake(waker)))
+    }
+
+    /// The number of entries.
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// True when everything in it is of vnets, so that it can be divided.
+    pub(super) fn is_of_vnets(&self) -> bool {
+        let is_of_vnet = |event: &Event<W>| match event {
+            Event::Service(_) => true,
+            Event::Poll(task) => task.owner() < OUTSIDE,
+            Event::Timeout(_) | Event::Paid(_) | Event::Wake(_) => false,
+        };
+        self.due.iter().all(|(_, event)| is_of_vnet(event))
+            && self.heap.iter().all(|(_, event)| is_of_vnet(event))
+            && self.timers.keys().all(|key| key.of < OUTSIDE)
+    }
+
+    /// Divides what is in it, by the part that each vnet is in. Where the vnets' services are noted is forgotten before.
+    pub(super) fn split(&mut self, parts: usize, part: impl Fn(u64) -> usize) -> Vec<Agenda<W>> {
+        let new = || Agenda {
+            reached: self.reached,
+            scheduled: self.scheduled,
+            ..Agenda::new(Arc::clone(&self.costs))
+        };
+        let mut made: Vec<Agenda<W>> = (0..parts).map(|_| new()).collect();
+        for (place, event) in self.due.drain(..) {
+            let of = match &event {
+                Event::Service(vnet) => vnet.upgrade().map(|vnet| vnet.number),
+                Event::Poll(task) => Some(task.owner()),
+                _ => None,
+            };
+            if let Some(of) = of {
+                made[part(of)].due.push_back((place, event));
+            }
+        }
+        while let Some((place, event)) = self.heap.pop() {
+            // What is polled later has no vnet's place.
+            let of = match &event {
+                Event::Poll(task) => task.owner(),
+                _ => place.1,
+            };
+            made[part(of)].move_in(place, event);
+        }
+        for (key, waker) in std::mem::take(&mut self.timers) {
+            made[part(key.of)].timers.insert(key, waker);
+        }
+        made
+    }
+
+    /// Takes in what another agenda contains.
+    pub(super) fn join(&mut self, other: Agenda<W>) {
+        let mut other = other;
+        self.reached = self.reached.max(other.reached);
+        self.scheduled = self.scheduled.max(other.scheduled);
+        self.due.append(&mut other.due);
+        while let Some((place, event)) = other.heap.pop() {
+            self.move_in(place, event);
+        }
+        self.timers.append(&mut other.timers);
+        self.recent.append(&mut other.recent);
+    }
+
+    /// Puts what has happened in several agendas in order.
+    pub(super) fn sort_recent(&mut self) {
+        self.recent.make_contiguous().sort_by_key(|(at, _)| *at);
+        let surplus = self.recent.len().saturating_sub(RECENT);
+        self.recent.drain(..surplus);
+    }
+
+    /// Adds an entry of another agenda.
+    fn move_in(&mut self, place: Place, event: Event<W>) {
+        let vnet = match &event {
+            Event::Service(vnet) => vnet.upgrade(),
+            _ => None,
+        };
+        let ticket = self.heap.push(place, event);
+        if let Some(vnet) = vnet {
+            vnet.sched.set_ticket(ticket);
+        }
     }
 
     /// Restarts the count of rounds: what comes next is caused from outside.
@@ -319,6 +404,7 @@ impl<W> Agenda<W> {
             timers: self.timers.keys().map(|key| key.at).collect(),
             waits: Vec::new(),
             recent: self.recent.iter().copied().collect(),
+            apart: 0,
         }
     }
 }
@@ -528,6 +614,7 @@ mod tests {
         let costs = Arc::new(Costs::new(VirtualConfig {
             call_cost: Duration::from_nanos(7),
             calls_free: 10,
+            ..VirtualConfig::default()
         }));
         let mut agenda = Agenda::new(costs);
         let mut now = at(0);

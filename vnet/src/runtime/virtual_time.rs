@@ -13,8 +13,12 @@
 //!
 //! | part | what it is |
 //! |---|---|
+//! | `ahead` | threads that each carry out a part of the world by themselves |
+//! | `plan` | which vnets are in which part |
 //! | `world` | the agenda, the threads, whose turn it is, whose wait is in vain |
 
+mod ahead;
+mod plan;
 mod world;
 
 use std::cell::{Cell, RefCell};
@@ -28,6 +32,7 @@ use super::cost::{Costs, Meter, VirtualConfig};
 use super::event::{Agenda, Event, disarm, timer_of};
 use crate::base::callback;
 use crate::base::lock::{Mutex, MutexGuard, Rank};
+use crate::base::part;
 use crate::base::time::{Instant, nanos};
 use crate::instance::context;
 use crate::instance::cores::VnetCore;
@@ -79,7 +84,8 @@ impl System {
     /// use vnet::time::Instant;
     /// use vnet::{System, VirtualConfig};
     ///
-    /// let config = VirtualConfig { call_cost: Duration::from_micros(2), calls_free: 100 };
+    /// let call_cost = Duration::from_micros(2);
+    /// let config = VirtualConfig { call_cost, calls_free: 100, ..VirtualConfig::default() };
     /// let system = System::virtual_time_with(1, config);
     /// let mut calls = 0;
     /// while system.now() < Instant::ZERO + Duration::from_millis(1) {
@@ -248,6 +254,9 @@ impl Virtual {
             world.resume(&member, Waited::InVain(why));
             return world;
         }
+        if world.is_looked_at() && self.is_to_go_ahead(&mut world) {
+            return self.go_ahead(me, world);
+        }
         match world.agenda.pop() {
             Some((at, Event::Service(vnet))) => self.act(world, me, at, || {
                 let vnet = disarm(&vnet, at)?;
@@ -400,6 +409,9 @@ impl Drop for Moving<'_> {
 
 impl Schedule for Virtual {
     fn schedule(&self, task: Arc<Task>) {
+        if part::is_of(self) {
+            return ahead::schedule(task);
+        }
         let now = self.now();
         let mut world = self.world.lock();
         let at = world.agenda.soon(now, now);
@@ -410,6 +422,9 @@ impl Schedule for Virtual {
 impl Driver for Virtual {
     #[inline]
     fn now(&self) -> Instant {
+        if part::is_of(self) {
+            return part::now();
+        }
         Instant::from_nanos(self.now.load(Ordering::Acquire))
     }
 
@@ -422,10 +437,17 @@ impl Driver for Virtual {
     }
 
     fn ready(&self, vnet: &Arc<VnetCore>, at: Instant) {
+        if part::is_of(self) {
+            return ahead::ready(vnet, at);
+        }
         let now = self.now();
         let mut world = self.world.lock();
         let at = world.agenda.soon(at.max(now), now);
-        world.agenda.push_service(vnet, at);
+        match &mut world.apart {
+            None => world.agenda.push_service(vnet, at),
+            // A thread of which the system does not know; the agendas of parts are not at hand.
+            Some(asked) => asked.push((Arc::clone(vnet), at)),
+        }
     }
 
     fn dispatch(&self) {
@@ -433,6 +455,9 @@ impl Driver for Virtual {
     }
 
     fn called(&self) {
+        if part::is_of(self) {
+            return ahead::called(&self.costs);
+        }
         let inside = MOVING.try_with(Cell::get).unwrap_or(true)
             || context::is_locked()
             || context::is_in_effects()
@@ -462,6 +487,9 @@ impl Driver for Virtual {
     }
 
     fn set_timer(&self, at: Instant, waker: Waker) -> TimerKey {
+        if part::is_of(self) {
+            return ahead::set_timer(at, timer_of(self), waker);
+        }
         let now = self.now();
         let mut world = self.world.lock();
         let at = world.agenda.soon(at.max(now), now);
@@ -469,6 +497,9 @@ impl Driver for Virtual {
     }
 
     fn cancel_timer(&self, key: TimerKey) {
+        if part::is_of(self) {
+            return ahead::cancel_timer(key);
+        }
         let waker = self.world.lock().agenda.cancel_timer(key);
         drop(waker);
     }
@@ -511,6 +542,7 @@ impl Driver for Virtual {
     fn notes(&self) -> Notes {
         let world = self.world.lock();
         let mut notes = world.agenda.notes();
+        notes.apart = world.events_apart;
         let waits = world.waiting.iter().map(|member| {
             let state = member.state.lock();
             WaitNote {

@@ -128,6 +128,11 @@ impl Shares {
         self.limit.frames
     }
 
+    /// True when less is allowed than this.
+    pub(super) fn is_narrow(&self, frames: usize, bytes: usize) -> bool {
+        self.limit.frames < frames || self.limit.bytes < bytes
+    }
+
     /// Changes how many frames there may be. What is there stays.
     pub(super) fn set_max_frames(&mut self, frames: usize) {
         self.limit.frames = frames;

@@ -1,7 +1,7 @@
 //! What a simulated world consists of: its agenda, the threads that use it, and whose turn it is.
 //! It decides who may go on and whose wait is in vain; it does not call anybody.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::task::Wake;
 
@@ -10,6 +10,7 @@ use crate::base::heap::Ticket;
 use crate::base::lock::{Condvar, Mutex, Rank};
 use crate::base::time::{Duration, Instant};
 use crate::instance::context::peek_current;
+use crate::instance::cores::VnetCore;
 use crate::instance::driver::{AtEnd, RunTo, StopReason, Vain, Waited};
 use crate::instance::site::Site;
 use crate::runtime::cost::Costs;
@@ -23,6 +24,8 @@ const SILENCE: Duration = Duration::from_secs(24 * 3600);
 const STALL: u64 = 10_000_000;
 /// Events from one look at who waits in such a world to the next.
 const STALL_LOOK: u64 = 1000;
+/// Events before it is looked at whether it pays to carry out parts apart: fewer are over too soon.
+const FIRST_LOOK: u64 = if cfg!(debug_assertions) { 20 } else { 2000 };
 
 pub(super) struct World {
     pub(super) agenda: Agenda<Arc<Member>>,
@@ -42,6 +45,18 @@ pub(super) struct World {
     /// Up to when silence since then is hoped to end, once it has lasted.
     hoped: Option<Instant>,
     pub(super) turn: Turn,
+    /// At how many events it is looked at again whether parts of it are to be carried out apart.
+    apart_at: u64,
+    /// While they are: the services that threads have asked for of which the system does not know.
+    pub(super) apart: Option<Vec<(Arc<VnetCore>, Instant)>>,
+    /// How often vnets had been serviced when it was divided last, by number.
+    pub(super) services: BTreeMap<u64, u64>,
+    /// How many times it has been divided.
+    stretches: u32,
+    /// How many times in a row that was put off.
+    put_off: u32,
+    /// Events that were carried out apart.
+    pub(super) events_apart: u64,
 }
 
 /// A thread that runs the world up to a limit. Whoever moves the world looks at it.
@@ -183,6 +198,12 @@ impl World {
             waiting: VecDeque::new(),
             runs: Vec::new(),
             events: 0,
+            apart_at: FIRST_LOOK,
+            apart: None,
+            services: BTreeMap::new(),
+            stretches: 0,
+            put_off: 0,
+            events_apart: 0,
             moved: 0,
             heard: Instant::ZERO,
             hoped: None,
@@ -316,6 +337,52 @@ impl World {
         match (why, to.at_end) {
             (StopReason::Done, AtEnd::Arrived) | (StopReason::Time, _) => Some(to.until),
             _ => Some(Instant::ZERO),
+        }
+    }
+
+    /// True when it is to be looked at whether parts are to be carried out apart.
+    #[inline]
+    pub(super) fn is_looked_at(&self) -> bool {
+        self.events >= self.apart_at
+    }
+
+    /// Has it looked at again after so many events.
+    pub(super) fn look_after(&mut self, events: u64) {
+        self.apart_at = self.events + events;
+    }
+
+    /// How many times it has been divided.
+    pub(super) fn stretches(&self) -> u32 {
+        self.stretches
+    }
+
+    /// Notes that somebody of the program went on at `at`, if anybody did.
+    pub(super) fn hear_since(&mut self, at: Instant) {
+        if at > self.heard {
+            self.hear(at);
+        }
+    }
+
+    /// Notes that it was worth it to divide it, and has it divided anew.
+    pub(super) fn go_on_apart(&mut self) {
+        self.put_off = 0;
+        self.look_after(0);
+    }
+
+    /// Notes that it could not be divided, or that it was not worth it, and has it looked at again after so many events;
+    /// after twice as many the next time.
+    pub(super) fn put_off(&mut self, events: u64) {
+        self.look_after(events << self.put_off.min(6));
+        self.put_off += 1;
+    }
+
+    /// Counts events that were carried out apart.
+    pub(super) fn count_apart(&mut self, events: u64) {
+        self.stretches += 1;
+        self.events += events;
+        self.events_apart += events;
+        for run in &mut self.runs {
+            run.events += events;
         }
     }
 

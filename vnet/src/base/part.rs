@@ -1,0 +1,53 @@
+//! Which part of a simulation this thread carries out by itself, and what time it is there.
+
+use std::cell::Cell;
+
+use super::time::Instant;
+
+thread_local! {
+    /// The number of the part, from 1 on.
+    static PART: Cell<u32> = const { Cell::new(0) };
+    /// The address of the driver whose part it is.
+    static OF: Cell<usize> = const { Cell::new(0) };
+    static NOW: Cell<u64> = const { Cell::new(0) };
+}
+
+/// This thread carries out this part of the world of `driver` from now on; none, if it is zero.
+pub(crate) fn set<D>(driver: &D, part: u32) {
+    OF.set(std::ptr::from_ref(driver).addr());
+    PART.set(part);
+}
+
+/// True when it carries out a part of the world of `driver`.
+#[inline(always)]
+pub(crate) fn is_of<D>(driver: &D) -> bool {
+    PART.get() != 0 && OF.get() == std::ptr::from_ref(driver).addr()
+}
+
+/// True when it carries out a part, but not the one that `part` says.
+#[inline(always)]
+pub(crate) fn is_elsewhere(part: impl FnOnce() -> u32) -> bool {
+    let here = PART.get();
+    here != 0 && here != part()
+}
+
+/// True when it carries out a part of any world.
+pub(crate) fn is_any() -> bool {
+    PART.get() != 0
+}
+
+/// The time of the part.
+#[inline(always)]
+pub(crate) fn now() -> Instant {
+    Instant::from_nanos(NOW.get())
+}
+
+/// Sets the clock of the part.
+pub(crate) fn set_now(at: Instant) {
+    NOW.set(at.as_nanos());
+}
+
+/// Moves the clock of the part to `at`, unless it is later there.
+pub(crate) fn reach(at: Instant) {
+    NOW.set(NOW.get().max(at.as_nanos()));
+}

@@ -1,0 +1,94 @@
+//! What goes from one part of a simulation to another, while threads carry out parts by themselves: it is kept by the
+//! thread that sends it, and put into its inbox when the threads meet.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::{Inbox, Item, MAX_BYTES, MAX_FRAMES};
+use crate::base::time::Instant;
+
+/// An item for an inbox of another part.
+pub(crate) struct Crossing {
+    to: Arc<Inbox>,
+    at: Instant,
+    item: Item,
+}
+
+#[derive(Default)]
+struct Outbox {
+    /// By the number of the part.
+    parts: Vec<Vec<Crossing>>,
+    frames: usize,
+    bytes: usize,
+}
+
+thread_local! {
+    static OUTBOX: RefCell<Outbox> = const {
+        RefCell::new(Outbox {
+            parts: Vec::new(),
+            frames: 0,
+            bytes: 0,
+        })
+    };
+}
+
+/// Keeps an item for another part.
+pub(super) fn keep(to: Arc<Inbox>, at: Instant, item: Item) {
+    let part = to.part() as usize;
+    OUTBOX.with_borrow_mut(|out| {
+        if out.parts.len() <= part {
+            out.parts.resize_with(part + 1, Vec::new);
+        }
+        out.frames += 1;
+        out.bytes += item.frame().map_or(0, |(packet, _)| packet.len());
+        out.parts[part].push(Crossing { to, at, item });
+    });
+}
+
+/// Takes what this thread has for a part, and leaves `room` in its place.
+pub(crate) fn take(part: u32, room: Vec<Crossing>) -> Vec<Crossing> {
+    OUTBOX.with_borrow_mut(|out| {
+        (out.frames, out.bytes) = (0, 0);
+        match out.parts.get_mut(part as usize) {
+            Some(kept) => std::mem::replace(kept, room),
+            None => room,
+        }
+    })
+}
+
+/// True when this thread has kept as much as it is to send at a time. With what a single event may send besides, it fits
+/// in an inbox with [room](Inbox::has_room) for all parts.
+pub(crate) fn is_much() -> bool {
+    OUTBOX.with_borrow(|out| out.frames >= 4096 || out.bytes >= 2 << 20)
+}
+
+/// When the first of it arrives.
+pub(crate) fn first(crossings: &[Crossing]) -> Option<Instant> {
+    crossings.iter().map(|crossing| crossing.at).min()
+}
+
+/// Puts it into the inboxes, and tells their owners. False when one of them fills.
+pub(crate) fn put(crossings: &mut Vec<Crossing>) -> bool {
+    let mut has_room = true;
+    let mut last: Option<Arc<Inbox>> = None;
+    for Crossing { to, at, item } in crossings.drain(..) {
+        if last.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &to)) {
+            has_room &= last.as_ref().is_none_or(|last| last.has_room());
+            last = Some(Arc::clone(&to));
+        }
+        to.put(at, item).ring(at);
+    }
+    has_room && last.is_none_or(|last| last.has_room())
+}
+
+impl Inbox {
+    /// True when it is far from refusing anything: a wire has four times what is left free, so whoever has less than a
+    /// fifth of the inbox is refused nothing, in whichever order it comes.
+    pub(crate) fn has_room(&self) -> bool {
+        let queue = self.queue.lock();
+        let used = queue.shares.used();
+        !queue.shares.is_narrow(MAX_FRAMES, MAX_BYTES)
+            && used.frames <= MAX_FRAMES / 16
+            && used.bytes <= MAX_BYTES / 32
+    }
+}

@@ -69,6 +69,10 @@ impl Graph {
         if weights.iter().any(|weight| *weight > most) {
             return None;
         }
+        let roots: Vec<usize> = (0..count).filter(|n| groups[*n] == *n).collect();
+        if roots.len() < parts {
+            return None;
+        }
         let mut near = vec![Vec::new(); count];
         for (a, b, _) in &self.links {
             let (a, b) = (groups[*a], groups[*b]);
@@ -77,7 +81,6 @@ impl Graph {
                 near[b].push(a);
             }
         }
-        let roots: Vec<usize> = (0..count).filter(|n| groups[*n] == *n).collect();
         let mut of = grow(&roots, &near, &weights, parts, share);
         settle(&roots, &near, &weights, parts, share, &mut of);
         Some(groups.into_iter().map(|group| of[group]).collect())
@@ -115,12 +118,14 @@ fn grow(
     let last = parts - 1;
     let mut of = vec![last; near.len()];
     let mut is_free = vec![true; near.len()];
+    let mut left = roots.len();
     for part in 0..last {
         let mut inside = vec![0_usize; near.len()];
         let mut next = BinaryHeap::new();
         let mut corners = roots.iter().copied();
         let mut weight = 0;
-        while weight < share {
+        // Each later part is left a group at least.
+        while weight < share && left > last - part {
             let best = loop {
                 match next.pop() {
                     Some((_, Reverse(group))) if is_free[group] => break Some(group),
@@ -131,6 +136,7 @@ fn grow(
             };
             let Some(group) = best else { break };
             is_free[group] = false;
+            left -= 1;
             of[group] = part;
             weight += weights[group];
             for neighbour in &near[group] {

@@ -1,6 +1,8 @@
-//! Which part of a simulation this thread carries out by itself, and what time it is there.
+//! Which part of a simulation this thread carries out by itself, what time it is there, and what the thread keeps for
+//! other parts.
 
-use std::cell::Cell;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
 
 use super::time::Instant;
 
@@ -10,6 +12,8 @@ thread_local! {
     /// The address of the driver whose part it is.
     static OF: Cell<usize> = const { Cell::new(0) };
     static NOW: Cell<u64> = const { Cell::new(0) };
+    /// Of what type is decided by those who know what goes from part to part.
+    static KEPT: RefCell<Option<Box<dyn Any>>> = const { RefCell::new(None) };
 }
 
 /// This thread carries out this part of the world of `driver` from now on; none, if it is zero.
@@ -50,4 +54,12 @@ pub(crate) fn set_now(at: Instant) {
 /// Moves the clock of the part to `at`, unless it is later there.
 pub(crate) fn reach(at: Instant) {
     NOW.set(NOW.get().max(at.as_nanos()));
+}
+
+/// What this thread keeps for other parts; nothing at first. There is one type of it in the library.
+pub(crate) fn with_kept<K: Default + 'static, R>(f: impl FnOnce(&mut K) -> R) -> R {
+    KEPT.with_borrow_mut(|kept| {
+        let kept = kept.get_or_insert_with(|| Box::new(K::default()));
+        f(kept.downcast_mut().expect("all keep the same type"))
+    })
 }

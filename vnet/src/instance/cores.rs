@@ -3,7 +3,7 @@
 //! is entered is in `entry`; what is done with it, in the files that import this one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use slotmap::{Key, KeyData};
 
@@ -87,7 +87,7 @@ pub(crate) struct Sched {
     /// How many timers have been set in the vnet.
     timers: AtomicU64,
     /// How many scripts run on its links.
-    scripts: AtomicU64,
+    scripts: AtomicU32,
 }
 
 impl Sched {
@@ -99,7 +99,7 @@ impl Sched {
             behind: AtomicBool::new(false),
             noted: AtomicU64::new(Ticket::default().data().as_ffi()),
             timers: AtomicU64::new(0),
-            scripts: AtomicU64::new(0),
+            scripts: AtomicU32::new(0),
         }
     }
 

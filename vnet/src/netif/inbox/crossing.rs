@@ -1,10 +1,10 @@
 //! What goes from one part of a simulation to another, while threads carry out parts by themselves: it is kept by the
 //! thread that sends it, and put into its inbox when the threads meet.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::{Inbox, Item, MAX_BYTES, MAX_FRAMES};
+use crate::base::part::with_kept;
 use crate::base::time::Instant;
 
 /// An item for an inbox of another part.
@@ -14,6 +14,7 @@ pub(crate) struct Crossing {
     item: Item,
 }
 
+/// What a thread keeps.
 #[derive(Default)]
 struct Outbox {
     /// By the number of the part.
@@ -22,20 +23,10 @@ struct Outbox {
     bytes: usize,
 }
 
-thread_local! {
-    static OUTBOX: RefCell<Outbox> = const {
-        RefCell::new(Outbox {
-            parts: Vec::new(),
-            frames: 0,
-            bytes: 0,
-        })
-    };
-}
-
 /// Keeps an item for another part.
 pub(super) fn keep(to: Arc<Inbox>, at: Instant, item: Item) {
     let part = to.part() as usize;
-    OUTBOX.with_borrow_mut(|out| {
+    with_kept(|out: &mut Outbox| {
         if out.parts.len() <= part {
             out.parts.resize_with(part + 1, Vec::new);
         }
@@ -47,7 +38,7 @@ pub(super) fn keep(to: Arc<Inbox>, at: Instant, item: Item) {
 
 /// Takes what this thread has for a part, and leaves `room` in its place.
 pub(crate) fn take(part: u32, room: Vec<Crossing>) -> Vec<Crossing> {
-    OUTBOX.with_borrow_mut(|out| {
+    with_kept(|out: &mut Outbox| {
         (out.frames, out.bytes) = (0, 0);
         match out.parts.get_mut(part as usize) {
             Some(kept) => std::mem::replace(kept, room),
@@ -59,7 +50,7 @@ pub(crate) fn take(part: u32, room: Vec<Crossing>) -> Vec<Crossing> {
 /// True when this thread has kept as much as it is to send at a time. With what a single event may send besides, it fits
 /// in an inbox with [room](Inbox::has_room) for all parts.
 pub(crate) fn is_much() -> bool {
-    OUTBOX.with_borrow(|out| out.frames >= 4096 || out.bytes >= 2 << 20)
+    with_kept(|out: &mut Outbox| out.frames >= 4096 || out.bytes >= 2 << 20)
 }
 
 /// When the first of it arrives.

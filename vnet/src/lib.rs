@@ -168,6 +168,11 @@ pub use tasks::{Deadlock, Panic, Pending, RunError, RunLimit, Sleep, TaskError, 
 pub use transport::error::SocketError;
 pub use transport::tcp::{Congestion, TcpInfo, TcpState};
 
+/// How far several threads carry out a simulation. See `docs/determinism.md`.
+pub mod parallel {
+    pub use crate::instance::parallel::{Feature, Obstacle, Parallel};
+}
+
 /// Recording the frames of an interface. See `docs/captures.md`.
 pub mod capture {
     pub use crate::admin::captures::Capture;

@@ -15,8 +15,8 @@ use vnet::link::{Codel, Discipline, Jitter, Order, QueueConfig, Reorder};
 use vnet::net::{EchoSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::time::Instant;
 use vnet::{
-    AdminState, Direction, Forwarding, LinkConfig, NextHop, OwnedVnet, Packet, Resource, RunLimit,
-    System, TaskHandle, Usage, VirtualConfig, Vnet,
+    AdminState, Direction, Forwarding, LinkConfig, NextHop, OwnedVnet, Packet, Pending, Resource,
+    RunError, RunLimit, System, TaskHandle, Usage, VirtualConfig, Vnet,
 };
 
 /// A network of routers in a ring, and what happens in it.
@@ -460,6 +460,23 @@ impl Seen {
     fn note_of_threads(&mut self, what: impl std::fmt::Debug) {
         writeln!(self.1, "{what:?}").expect("a string has room");
     }
+
+    /// Of what happened last at one time in vnets that are apart, nothing comes first.
+    fn note_pending(&mut self, mut pending: Pending) {
+        self.note_of_threads(pending.to_string());
+        pending.recent.clear();
+        self.note(pending.to_string());
+    }
+
+    fn note_run(&mut self, run: Result<u64, RunError>) {
+        match run {
+            Err(RunError::Time { limit, pending }) => {
+                self.note(limit);
+                self.note_pending(*pending);
+            }
+            run => self.note(run.map_err(|e| e.to_string())),
+        }
+    }
 }
 
 /// What `f` says, unless it panics.
@@ -571,12 +588,8 @@ fn run(case: &Case, threads: usize) -> Seen {
         seen.note(done);
     }
     let idle = system.run_until_idle(RunLimit::time(Duration::from_secs(20)));
-    seen.note(idle.map_err(|e| e.to_string()));
-    // Of what happened last at one time in vnets that are apart, nothing comes first.
-    let mut pending = system.pending();
-    seen.note_of_threads(pending.to_string());
-    pending.recent.clear();
-    seen.note(pending.to_string());
+    seen.note_run(idle);
+    seen.note_pending(system.pending());
     for thread in threads {
         let told = thread.expect("a thread").join();
         seen.note(told.map_err(|_| "it has panicked"));

@@ -56,10 +56,56 @@ pub(crate) fn reach(at: Instant) {
     NOW.set(NOW.get().max(at.as_nanos()));
 }
 
-/// What this thread keeps for other parts; nothing at first. There is one type of it in the library.
-pub(crate) fn with_kept<K: Default + 'static, R>(f: impl FnOnce(&mut K) -> R) -> R {
+/// What a thread keeps for other parts, by the number of the part.
+struct Kept<T> {
+    parts: Vec<Vec<T>>,
+    count: usize,
+    bytes: usize,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Kept<T> {
+        Kept {
+            parts: Vec::new(),
+            count: 0,
+            bytes: 0,
+        }
+    }
+}
+
+/// What this thread keeps; nothing at first. There is one type of it in the library.
+fn with_kept<T: 'static, R>(f: impl FnOnce(&mut Kept<T>) -> R) -> R {
     KEPT.with_borrow_mut(|kept| {
-        let kept = kept.get_or_insert_with(|| Box::new(K::default()));
+        let kept = kept.get_or_insert_with(|| Box::new(Kept::<T>::default()));
         f(kept.downcast_mut().expect("all keep the same type"))
     })
+}
+
+/// Keeps something of so many bytes for another part.
+pub(crate) fn keep<T: 'static>(part: u32, bytes: usize, what: T) {
+    let part = part as usize;
+    with_kept(|kept: &mut Kept<T>| {
+        if kept.parts.len() <= part {
+            kept.parts.resize_with(part + 1, Vec::new);
+        }
+        kept.count += 1;
+        kept.bytes += bytes;
+        kept.parts[part].push(what);
+    });
+}
+
+/// Takes what this thread has for a part, and leaves `room` in its place.
+pub(crate) fn take<T: 'static>(part: u32, room: Vec<T>) -> Vec<T> {
+    with_kept(|kept: &mut Kept<T>| {
+        (kept.count, kept.bytes) = (0, 0);
+        match kept.parts.get_mut(part as usize) {
+            Some(those) => std::mem::replace(those, room),
+            None => room,
+        }
+    })
+}
+
+/// How much this thread keeps for all other parts: how many things, and how many bytes.
+pub(crate) fn kept<T: 'static>() -> (usize, usize) {
+    with_kept(|kept: &mut Kept<T>| (kept.count, kept.bytes))
 }

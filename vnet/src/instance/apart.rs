@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::cores::VnetCore;
+use super::parallel::Feature;
 use super::phase::Phase;
 use crate::base::part;
 use crate::base::time::Duration;
 use crate::link::Link;
 use crate::link::config::Jitter;
 use crate::netif::Inbox;
+use crate::netif::Netif;
 pub(crate) use crate::netif::inbox::crossing;
 use crate::netif::kind::Kind;
 
@@ -26,39 +28,58 @@ pub(crate) struct Seen {
     pub(crate) wires: Vec<(Arc<Inbox>, Duration)>,
 }
 
-/// What there is to know of a vnet; `None` when something outside of all parts can see what it does, or change how long
-/// frames take.
-pub(crate) fn look_at(vnet: &VnetCore) -> Option<Seen> {
-    let mut seen = None;
+/// What there is to know of a vnet.
+///
+/// # Errors
+/// By what something outside of all parts can see what it does, or change how long frames take.
+pub(crate) fn look_at(vnet: &VnetCore) -> Result<Seen, Feature> {
+    if vnet.sched.is_scripted() {
+        return Err(Feature::Script);
+    }
+    if !vnet.inbox.has_room() {
+        return Err(Feature::Inbox);
+    }
+    let mut seen = Err(Feature::Phase);
     vnet.alive(|live| {
         let stack = &live.inside.stack;
-        let is_up = live.inside.phase == Phase::Up && live.inside.drain.is_none();
-        let mut wires = Vec::new();
-        for netif in stack.ifs.iter() {
-            let is_alone = netif.taps.is_empty() && netif.loan.is_none() && !netif.vlans.has_away();
-            let end = match &netif.kind {
-                Kind::Epair(end) => Some(end),
-                Kind::Loopback(_) | Kind::Bridge(_) => None,
-                Kind::Vlan(vlan) if vlan.away.is_none() => None,
-                Kind::Vlan(_) | Kind::Port(_) | Kind::Lagg(_) => return,
-            };
-            if !is_alone {
-                return;
-            }
-            if let Some(far) = end.and_then(|end| end.far_inbox()) {
-                let least = netif.link.as_deref().map(least_delay);
-                let is_small = netif.ip_mtu <= MAX_MTU;
-                wires.push((far, least.filter(|_| is_small).unwrap_or_default()));
-            }
+        if live.inside.phase != Phase::Up || live.inside.drain.is_some() {
+            return;
         }
-        if is_up {
-            seen = Some(Seen {
-                services: live.services(),
-                wires,
-            });
-        }
+        let wires: Result<Vec<_>, Feature> = stack
+            .ifs
+            .iter()
+            .filter_map(|netif| wire(netif).transpose())
+            .collect();
+        seen = wires.map(|wires| Seen {
+            services: live.services(),
+            wires,
+        });
     });
-    seen.filter(|_| vnet.inbox.has_room() && !vnet.sched.is_scripted())
+    seen
+}
+
+/// The inbox at the other end of an interface, if it has one, and the least time that a frame takes there.
+fn wire(netif: &Netif) -> Result<Option<(Arc<Inbox>, Duration)>, Feature> {
+    if !netif.taps.is_empty() {
+        return Err(Feature::Capture);
+    }
+    if netif.loan.is_some() {
+        return Err(Feature::Loan);
+    }
+    if netif.vlans.has_away() {
+        return Err(Feature::VlanAway);
+    }
+    let far = match &netif.kind {
+        Kind::Epair(end) => end.far_inbox(),
+        Kind::Loopback(_) | Kind::Bridge(_) => None,
+        Kind::Vlan(vlan) if vlan.away.is_none() => None,
+        Kind::Vlan(_) => return Err(Feature::VlanAway),
+        Kind::Port(_) => return Err(Feature::Port),
+        Kind::Lagg(_) => return Err(Feature::Lagg),
+    };
+    let is_small = netif.ip_mtu <= MAX_MTU;
+    let link = netif.link.as_deref().filter(|_| is_small);
+    Ok(far.map(|far| (far, link.map(least_delay).unwrap_or_default())))
 }
 
 /// The least time that a frame takes; zero as well where nothing bounds what is sent at a time.

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use super::cores::VnetCore;
+use super::parallel::Parallel;
 use super::site::Site;
 use super::task::Schedule;
 use crate::base::time::{Duration, Instant};
@@ -139,8 +140,6 @@ pub(crate) struct Notes {
     pub waits: Vec<WaitNote>,
     /// What happened last.
     pub recent: Vec<(Instant, Happened)>,
-    /// Events that several threads have carried out, each those of its part.
-    pub apart: u64,
 }
 
 /// What is kept beside a simulated system; see `beside`.
@@ -162,6 +161,11 @@ pub(crate) trait Driver: Schedule {
     /// durations in reports, and for waits of threads that the system does not know of. Nothing
     /// that a vnet does may depend on it.
     fn wall(&self) -> Instant;
+
+    /// How far several threads have carried out a simulation.
+    fn parallel(&self) -> Parallel {
+        Parallel::default()
+    }
 
     /// How long a thread that carries frames from outside looks for more before it sleeps.
     fn spin_at_a_line(&self) -> Duration {

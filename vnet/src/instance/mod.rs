@@ -18,6 +18,7 @@
 //! | the driver | `driver`: what an instance requires of it, `task`: tasks as kernel and drivers know them, `site`: where a call was made | |
 //! | | | `beside`: another scheduler in a system's time |
 //! | | `attendance`: carrying frames for a port while waiting | |
+//! | simulation on several threads | `parallel`: whether they are used | `apart`: what may be carried out apart from others |
 //! | smaller parts | `loans`: interfaces that are lent, `macs`: the Ethernet addresses that a system gives out | |
 
 pub(crate) mod apart;
@@ -43,6 +44,7 @@ pub(crate) mod local;
 pub(crate) mod locals;
 pub(crate) mod macs;
 pub(crate) mod messages;
+pub(crate) mod parallel;
 pub(crate) mod phase;
 pub(crate) mod privilege;
 pub(crate) mod processor;

@@ -108,6 +108,13 @@ pub(crate) struct Inbox {
     part: AtomicU32,
 }
 
+/// An item for an inbox of another part of a simulation.
+pub(crate) struct Crossing {
+    to: Arc<Inbox>,
+    at: Instant,
+    item: Item,
+}
+
 /// Items taken out of an inbox, in order of arrival. Kept by the taker, for its memory.
 #[derive(Default)]
 pub(crate) struct Batch(VecDeque<Arrival>);
@@ -232,7 +239,7 @@ impl Inbox {
     /// Queues an item as [`Inbox::push`] does, and leaves it to the caller to ring.
     pub(crate) fn put(self: Arc<Inbox>, at: Instant, item: Item) -> Pushed {
         if part::is_elsewhere(|| self.part()) {
-            crossing::keep(self, at, item);
+            self.keep(at, item);
             return Pushed::Refused;
         }
         let put = self.queue.lock().push(at, item);
@@ -240,6 +247,14 @@ impl Inbox {
             Put::Queued(_) => Pushed::Queued(self),
             Put::Refused(_) => Pushed::Refused,
         }
+    }
+
+    /// Keeps an item until this thread meets the one that carries out the part of this inbox.
+    #[cold]
+    fn keep(self: Arc<Inbox>, at: Instant, item: Item) {
+        let bytes = item.frame().map_or(0, |(packet, _)| packet.len());
+        let to = self;
+        part::keep(to.part(), bytes, Crossing { to, at, item });
     }
 
     /// Says in which part its vnet is.
@@ -265,7 +280,7 @@ impl Inbox {
             for (at, mut packet) in frames {
                 packet.meta.rcvif = ifid;
                 packet.meta.arrived = at;
-                crossing::keep(Arc::clone(&self), at, item(packet));
+                Arc::clone(&self).keep(at, item(packet));
             }
             return PushedMany::Queued(self, arrivals);
         }

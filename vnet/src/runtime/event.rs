@@ -404,7 +404,6 @@ impl<W> Agenda<W> {
             timers: self.timers.keys().map(|key| key.at).collect(),
             waits: Vec::new(),
             recent: self.recent.iter().copied().collect(),
-            apart: 0,
         }
     }
 }

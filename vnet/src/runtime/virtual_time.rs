@@ -14,10 +14,14 @@
 //! | part | what it is |
 //! |---|---|
 //! | `ahead` | threads that each carry out a part of the world by themselves |
+//! | `own` | what such a thread has |
+//! | `meeting` | where such threads wait for each other |
 //! | `plan` | which vnets are in which part |
 //! | `world` | the agenda, the threads, whose turn it is, whose wait is in vain |
 
 mod ahead;
+mod meeting;
+mod own;
 mod plan;
 mod world;
 
@@ -39,6 +43,7 @@ use crate::instance::cores::VnetCore;
 use crate::instance::driver::{
     Beside, Driver, Happened, Notes, Place, RunEnd, RunTo, StopReason, TimerKey, WaitNote, Waited,
 };
+use crate::instance::parallel::Parallel;
 use crate::instance::site::Site;
 use crate::instance::system::System;
 use crate::instance::task::{self, Schedule, Task};
@@ -410,7 +415,7 @@ impl Drop for Moving<'_> {
 impl Schedule for Virtual {
     fn schedule(&self, task: Arc<Task>) {
         if part::is_of(self) {
-            return ahead::schedule(task);
+            return own::schedule(task);
         }
         let now = self.now();
         let mut world = self.world.lock();
@@ -438,7 +443,7 @@ impl Driver for Virtual {
 
     fn ready(&self, vnet: &Arc<VnetCore>, at: Instant) {
         if part::is_of(self) {
-            return ahead::ready(vnet, at);
+            return own::ready(vnet, at);
         }
         let now = self.now();
         let mut world = self.world.lock();
@@ -456,7 +461,7 @@ impl Driver for Virtual {
 
     fn called(&self) {
         if part::is_of(self) {
-            return ahead::called(&self.costs);
+            return own::called(&self.costs);
         }
         let inside = MOVING.try_with(Cell::get).unwrap_or(true)
             || context::is_locked()
@@ -488,7 +493,7 @@ impl Driver for Virtual {
 
     fn set_timer(&self, at: Instant, waker: Waker) -> TimerKey {
         if part::is_of(self) {
-            return ahead::set_timer(at, timer_of(self), waker);
+            return own::set_timer(at, timer_of(self), waker);
         }
         let now = self.now();
         let mut world = self.world.lock();
@@ -498,7 +503,7 @@ impl Driver for Virtual {
 
     fn cancel_timer(&self, key: TimerKey) {
         if part::is_of(self) {
-            return ahead::cancel_timer(key);
+            return own::cancel_timer(key);
         }
         let waker = self.world.lock().agenda.cancel_timer(key);
         drop(waker);
@@ -539,10 +544,13 @@ impl Driver for Virtual {
         }
     }
 
+    fn parallel(&self) -> Parallel {
+        self.world.lock().parallel.clone()
+    }
+
     fn notes(&self) -> Notes {
         let world = self.world.lock();
         let mut notes = world.agenda.notes();
-        notes.apart = world.events_apart;
         let waits = world.waiting.iter().map(|member| {
             let state = member.state.lock();
             WaitNote {

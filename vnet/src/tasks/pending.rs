@@ -213,7 +213,6 @@ impl Pending {
             mut timers,
             mut waits,
             mut recent,
-            apart: _,
         } = system.core.driver.notes();
         let now = system.core.driver.now();
         let live = system.vnets();

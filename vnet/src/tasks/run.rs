@@ -5,6 +5,7 @@ use std::panic::Location;
 use super::pending::Pending;
 use crate::base::time::{Duration, Instant};
 use crate::instance::driver::{AtEnd, RunTo, StopReason};
+use crate::instance::parallel::Parallel;
 use crate::instance::privilege::Denied;
 use crate::instance::system::System;
 
@@ -191,5 +192,23 @@ impl System {
                 pending: pending(),
             }),
         }
+    }
+
+    /// How much of a simulation several threads have carried out, and what stands in the way; see
+    /// [`VirtualConfig::threads`](crate::VirtualConfig::threads). Nothing, with any other driver, and for one thread.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use vnet::parallel::Obstacle;
+    /// use vnet::{System, VirtualConfig};
+    ///
+    /// let config = VirtualConfig { threads: 2, ..VirtualConfig::default() };
+    /// let system = System::virtual_time_with(1, config);
+    /// system.run_for(Duration::from_secs(1))?;
+    /// assert_eq!(system.parallel().events, 0, "nothing has happened");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn parallel(&self) -> Parallel {
+        self.core.driver.parallel()
     }
 }

@@ -3,54 +3,21 @@
 
 use std::sync::Arc;
 
-use super::{Inbox, Item, MAX_BYTES, MAX_FRAMES};
-use crate::base::part::with_kept;
+pub(crate) use super::Crossing;
+use super::{Inbox, MAX_BYTES, MAX_FRAMES};
+use crate::base::part;
 use crate::base::time::Instant;
-
-/// An item for an inbox of another part.
-pub(crate) struct Crossing {
-    to: Arc<Inbox>,
-    at: Instant,
-    item: Item,
-}
-
-/// What a thread keeps.
-#[derive(Default)]
-struct Outbox {
-    /// By the number of the part.
-    parts: Vec<Vec<Crossing>>,
-    frames: usize,
-    bytes: usize,
-}
-
-/// Keeps an item for another part.
-pub(super) fn keep(to: Arc<Inbox>, at: Instant, item: Item) {
-    let part = to.part() as usize;
-    with_kept(|out: &mut Outbox| {
-        if out.parts.len() <= part {
-            out.parts.resize_with(part + 1, Vec::new);
-        }
-        out.frames += 1;
-        out.bytes += item.frame().map_or(0, |(packet, _)| packet.len());
-        out.parts[part].push(Crossing { to, at, item });
-    });
-}
 
 /// Takes what this thread has for a part, and leaves `room` in its place.
 pub(crate) fn take(part: u32, room: Vec<Crossing>) -> Vec<Crossing> {
-    with_kept(|out: &mut Outbox| {
-        (out.frames, out.bytes) = (0, 0);
-        match out.parts.get_mut(part as usize) {
-            Some(kept) => std::mem::replace(kept, room),
-            None => room,
-        }
-    })
+    part::take(part, room)
 }
 
 /// True when this thread has kept as much as it is to send at a time. With what a single event may send besides, it fits
 /// in an inbox with [room](Inbox::has_room) for all parts.
 pub(crate) fn is_much() -> bool {
-    with_kept(|out: &mut Outbox| out.frames >= 4096 || out.bytes >= 2 << 20)
+    let (items, bytes) = part::kept::<Crossing>();
+    items >= 4096 || bytes >= 2 << 20
 }
 
 /// When the first of it arrives.

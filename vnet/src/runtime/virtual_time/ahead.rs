@@ -14,27 +14,26 @@
 //! Whether it pays is decided by the numbers of events, which are the same in every run, and not by the time that it
 //! takes: after windows with few events, one thread goes on for a while.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::Waker;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::meeting::{Meeting, Start, Table};
+use super::own::{self, Own, PartAgenda};
 use super::plan::{Graph, Plan};
 use super::world::{Member, Turn, World};
 use super::{MOVING, Moving, Virtual};
 use crate::base::callback::{self, Payload};
 use crate::base::heap::Ticket;
-use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
+use crate::base::lock::{Mutex, MutexGuard, Rank};
 use crate::base::part;
 use crate::base::time::{Duration, Instant, nanos};
-use crate::instance::apart::{crossing, crossing::Crossing, look_at};
+use crate::instance::apart::{crossing, look_at};
 use crate::instance::cores::VnetCore;
-use crate::instance::driver::{Driver, Happened, TimerKey};
-use crate::instance::task::Task;
-use crate::runtime::cost::Costs;
-use crate::runtime::event::{Agenda, Event, disarm};
+use crate::instance::driver::{Driver, Happened};
+use crate::instance::parallel::{Feature, Obstacle};
+use crate::runtime::event::{Event, disarm};
 
 /// When it is tried, and given up.
 struct Pays {
@@ -76,195 +75,11 @@ const PAYS: Pays = match cfg!(debug_assertions) {
     },
 };
 
-/// How often a thread looks whether the others are there, before it sleeps.
-const SPINS: u32 = 20_000;
-
-type Own = Agenda<Arc<Member>>;
-
-/// What a thread has of the part that it carries out.
-struct Ahead {
-    agenda: Own,
-    events: u64,
-    /// When a task or a timer of the program went on last.
-    heard: Instant,
-    /// The time of the last event.
-    last: Instant,
-    /// The part that each vnet is in, by number.
-    parts: Arc<BTreeMap<u64, usize>>,
-    me: usize,
-}
-
-thread_local! {
-    static AHEAD: RefCell<Option<Ahead>> = const { RefCell::new(None) };
-    /// Calls that were made during the current event.
-    static CALLS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn with<R>(f: impl FnOnce(&mut Ahead) -> R) -> R {
-    AHEAD.with_borrow_mut(|ahead| f(ahead.as_mut().expect("a thread with a part has it here")))
-}
-
-/// [`Schedule::schedule`](crate::instance::task::Schedule::schedule), in a part.
-///
-/// # Panics
-/// When the task is of another part.
-#[cold]
-#[inline(never)]
-pub(super) fn schedule(task: Arc<Task>) {
-    let is_ours = with(|ahead| {
-        let is_ours = ahead.parts.get(&task.owner()) == Some(&ahead.me);
-        if is_ours {
-            let at = ahead.agenda.soon(part::now(), part::now());
-            ahead.agenda.push(at, Event::Poll(Arc::clone(&task)));
-        }
-        is_ours
-    });
-    assert!(
-        is_ours || std::thread::panicking(),
-        "a task wakes one of another vnet: `VirtualConfig::threads` promises that there is none"
-    );
-}
-
-/// [`Driver::ready`](crate::instance::driver::Driver::ready), in a part.
-#[cold]
-#[inline(never)]
-pub(super) fn ready(vnet: &Arc<VnetCore>, at: Instant) {
-    let now = part::now();
-    with(|ahead| {
-        let at = ahead.agenda.soon(at.max(now), now);
-        ahead.agenda.push_service(vnet, at);
-    });
-}
-
-/// [`Driver::set_timer`](crate::instance::driver::Driver::set_timer), in a part.
-#[cold]
-#[inline(never)]
-pub(super) fn set_timer(at: Instant, of: Option<(u64, u64)>, waker: Waker) -> TimerKey {
-    let now = part::now();
-    with(|ahead| {
-        let at = ahead.agenda.soon(at.max(now), now);
-        ahead.agenda.set_timer(at, of, waker)
-    })
-}
-
-/// [`Driver::cancel_timer`](crate::instance::driver::Driver::cancel_timer), in a part.
-#[cold]
-#[inline(never)]
-pub(super) fn cancel_timer(key: TimerKey) {
-    let waker = with(|ahead| ahead.agenda.cancel_timer(key));
-    drop(waker);
-}
-
-/// [`Driver::called`](crate::instance::driver::Driver::called), in a part.
-#[cold]
-#[inline(never)]
-pub(super) fn called(costs: &Costs) {
-    let calls = CALLS.get() + 1;
-    CALLS.set(calls);
-    if costs.is_beyond(calls, part::now()) {
-        part::reach(part::now() + costs.of_a_call());
-    }
-}
-
-/// Where threads wait for each other.
-struct Meeting {
-    threads: usize,
-    there: AtomicUsize,
-    meetings: AtomicU64,
-    /// For those that have looked often enough.
-    sleep: Mutex<()>,
-    over: Condvar,
-}
-
-impl Meeting {
-    fn new(threads: usize) -> Meeting {
-        Meeting {
-            threads,
-            there: AtomicUsize::new(0),
-            meetings: AtomicU64::new(0),
-            sleep: Mutex::new(Rank::Driver, ()),
-            over: Condvar::new(),
-        }
-    }
-
-    /// Returns when all threads have called it.
-    fn wait(&self) {
-        let meeting = self.meetings.load(Ordering::Acquire);
-        let is_over = || self.meetings.load(Ordering::Acquire) != meeting;
-        if self.there.fetch_add(1, Ordering::AcqRel) + 1 == self.threads {
-            self.there.store(0, Ordering::Relaxed);
-            let sleep = self.sleep.lock();
-            self.meetings.store(meeting + 1, Ordering::Release);
-            drop(sleep);
-            self.over.notify_all();
-            return;
-        }
-        for _ in 0..SPINS {
-            if is_over() {
-                return;
-            }
-            std::hint::spin_loop();
-        }
-        let mut sleep = self.sleep.lock();
-        while !is_over() {
-            self.over.wait(&mut sleep);
-        }
-    }
-}
-
-/// Whether all threads could be started, which each of them waits for.
-struct Start {
-    could: Mutex<Option<bool>>,
-    told: Condvar,
-}
-
-impl Start {
-    fn tell(&self, could: bool) {
-        *self.could.lock() = Some(could);
-        self.told.notify_all();
-    }
-
-    fn wait(&self) -> bool {
-        let mut could = self.could.lock();
-        loop {
-            match *could {
-                Some(could) => return could,
-                None => self.told.wait(&mut could),
-            }
-        }
-    }
-}
-
-/// What the threads tell each other at a meeting. There are two, used in turn: what is told at one meeting has been read by
-/// all before the next but one.
-struct Table {
-    /// The time of the first event of each part, and of what it sends to others.
-    first: Vec<AtomicU64>,
-    /// Which of them have seen a reason to stop.
-    stop: Vec<AtomicBool>,
-    /// Which have not carried out all of their window: then it is not the time to stop.
-    behind: Vec<AtomicBool>,
-    /// What is on its way, by the part that it comes from and the part that it goes to.
-    ways: Vec<Vec<Mutex<Vec<Crossing>>>>,
-}
-
-impl Table {
-    fn new(parts: usize) -> Table {
-        let way = |_| Mutex::new(Rank::Driver, Vec::new());
-        Table {
-            first: (0..parts).map(|_| AtomicU64::new(0)).collect(),
-            stop: (0..parts).map(|_| AtomicBool::new(false)).collect(),
-            behind: (0..parts).map(|_| AtomicBool::new(false)).collect(),
-            ways: (0..parts).map(|_| (0..parts).map(way).collect()).collect(),
-        }
-    }
-}
-
 /// What all threads know.
 struct Shared {
     start: Start,
     meeting: Meeting,
-    agendas: Vec<Mutex<Option<Own>>>,
+    agendas: Vec<Mutex<Option<PartAgenda>>>,
     tables: [Table; 2],
     /// Up to when the simulation is to go.
     until: u64,
@@ -278,7 +93,7 @@ struct Shared {
 
 /// How a thread has ended.
 struct Done {
-    agenda: Own,
+    agenda: PartAgenda,
     events: u64,
     heard: Instant,
     last: Instant,
@@ -289,7 +104,7 @@ struct Done {
 
 impl Done {
     /// Nothing has been done of this.
-    fn nothing(agenda: Own) -> Done {
+    fn nothing(agenda: PartAgenda) -> Done {
         Done {
             agenda,
             events: 0,
@@ -302,27 +117,41 @@ impl Done {
 }
 
 impl Virtual {
-    /// Whether it is to be tried to divide the simulation. Those who wait for anything but the end of a run would have to go on
-    /// at once when they are woken, wherever other parts are by then.
+    /// Whether it is to be tried to divide the simulation.
     #[cold]
     pub(super) fn is_to_go_ahead(&self, world: &mut World) -> bool {
-        let is_possible = self.costs.threads() > 1
-            && !self.costs.are_none()
-            && !self.costs.is_tight(self.now())
-            && self.beside.get().is_none()
-            && world.runs.len() == 1
-            && world.waiting.len() == 1
-            && world.runnable.is_empty()
-            && world.runs[0].to.events == u64::MAX
-            && world.agenda.len() >= PAYS.entries
-            && world.agenda.is_of_vnets();
-        if !is_possible {
-            world.look_after(match self.costs.threads() > 1 {
-                true => PAYS.pause / 10,
-                false => u64::MAX / 2,
-            });
+        if self.costs.threads() < 2 {
+            world.look_after(u64::MAX / 2);
+            return false;
         }
-        is_possible
+        let obstacle = self.obstacle(world);
+        let is_free = obstacle.is_none();
+        if !is_free {
+            world.look_after(PAYS.pause / 10);
+            world.parallel.obstacle = obstacle;
+        }
+        is_free
+    }
+
+    /// What is in the way, without a look at the vnets. Those who wait for anything but the end of a run would have to
+    /// go on at once when they are woken, wherever other parts are by then.
+    fn obstacle(&self, world: &World) -> Option<Obstacle> {
+        let is_one_run = world.runs.len() == 1 && world.waiting.len() == 1;
+        if !is_one_run || !world.runnable.is_empty() {
+            return Some(Obstacle::Waiting);
+        }
+        let obstacles = [
+            (self.beside.get().is_some(), Obstacle::Runtime),
+            (
+                self.costs.are_none() || self.costs.is_tight(self.now()),
+                Obstacle::Calls,
+            ),
+            (world.runs[0].to.events < u64::MAX, Obstacle::EventLimit),
+            (world.agenda.len() < PAYS.entries, Obstacle::Few),
+            (!world.agenda.is_of_vnets(), Obstacle::Outside),
+        ];
+        let mut obstacles = obstacles.into_iter();
+        obstacles.find_map(|(is_there, what)| is_there.then_some(what))
     }
 
     /// Carries out a stretch of the simulation on several threads, if it can be divided. Called by `me`, which waits for a run to
@@ -343,23 +172,14 @@ impl Virtual {
             me,
             was_moving: MOVING.replace(true),
         };
-        let system = known.first().map(|vnet| Arc::clone(&vnet.system));
-        let vnets = system
-            .filter(|system| system.tasks.list().is_empty())
-            .map(|system| system.registry().vnets())
-            .filter(|vnets| known.iter().all(|vnet| is_listed(vnets, vnet)))
-            .unwrap_or_default();
-        drop(known);
-        let (graph, services) = graph(&vnets, &before).unwrap_or_default();
-        let plan = graph.divide(self.costs.threads(), PAYS.uneven);
-        let panic = match plan {
-            Some(plan) => self.carry_out(&vnets, &plan, until),
-            None => {
-                self.world.lock().put_off(PAYS.pause);
-                None
+        let (panic, services) = match self.divided(&known, &before) {
+            Ok((vnets, plan, services)) => (self.carry_out(&vnets, &plan, until), services),
+            Err(obstacle) => {
+                self.world.lock().put_off(PAYS.pause, obstacle);
+                (None, before)
             }
         };
-        drop(vnets);
+        drop(known);
         MOVING.set(moving.was_moving);
         if let Some(panic) = panic {
             // Whoever runs the simulation is given it, as in an event that it carries out itself.
@@ -371,6 +191,25 @@ impl Virtual {
         world.services = services;
         world.turn = Turn::Free;
         world
+    }
+
+    /// All vnets, which part each is in, and how often each has been serviced.
+    fn divided(
+        &self,
+        known: &[Arc<VnetCore>],
+        before: &BTreeMap<u64, u64>,
+    ) -> Result<(Vec<Arc<VnetCore>>, Plan, BTreeMap<u64, u64>), Obstacle> {
+        let system = &known.first().ok_or(Obstacle::Few)?.system;
+        if !system.tasks.list().is_empty() {
+            return Err(Obstacle::Outside);
+        }
+        let vnets = system.registry().vnets();
+        if let Some(other) = known.iter().find(|vnet| !is_listed(&vnets, vnet)) {
+            return Err(in_the_way(other, Feature::Phase));
+        }
+        let (graph, services) = graph(&vnets, before)?;
+        let plan = graph.divide(self.costs.threads(), PAYS.uneven);
+        Ok((vnets, plan.ok_or(Obstacle::Undivided)?, services))
     }
 
     /// Carries out a stretch, divided like this.
@@ -391,10 +230,7 @@ impl Virtual {
         drop(world);
         let agendas = agendas.into_iter().map(Some);
         let shared = &Shared {
-            start: Start {
-                could: Mutex::new(Rank::Driver, None),
-                told: Condvar::new(),
-            },
+            start: Start::new(),
             meeting: Meeting::new(threads),
             agendas: agendas.map(|own| Mutex::new(Rank::Driver, own)).collect(),
             tables: [Table::new(threads), Table::new(threads)],
@@ -436,7 +272,11 @@ impl Virtual {
             vnet.sched.set_ticket(Ticket::default());
             vnet.inbox.set_part(0);
         }
-        let was_worth_it = done.iter().all(|done| done.was_worth_it);
+        let obstacle = match done.iter().all(|done| done.was_worth_it) {
+            true => None,
+            false if done.iter().all(|done| done.events == 0) => Some(Obstacle::NoThread),
+            false => Some(Obstacle::TooNear),
+        };
         let mut events = 0;
         for done in done {
             world.agenda.join(done.agenda);
@@ -451,9 +291,9 @@ impl Virtual {
         }
         world.agenda.sort_recent();
         world.count_apart(events);
-        match was_worth_it {
-            true => world.go_on_apart(),
-            false => world.put_off(PAYS.pause),
+        match obstacle {
+            None => world.go_on_apart(),
+            Some(obstacle) => world.put_off(PAYS.pause, obstacle),
         }
         let asked = world.apart.take().unwrap_or_default();
         for (vnet, at) in &asked {
@@ -472,14 +312,14 @@ impl Virtual {
         let Some(agenda) = shared.agendas[me].lock().take() else {
             return Vec::new();
         };
-        AHEAD.set(Some(Ahead {
+        own::take_on(Own {
             agenda,
             events: 0,
             heard: Instant::ZERO,
             last: Instant::ZERO,
             parts: Arc::clone(&shared.parts),
             me,
-        }));
+        });
         part::set_now(shared.began);
         part::set(self, me as u32 + 1);
         let was_moving = MOVING.replace(true);
@@ -502,7 +342,7 @@ impl Virtual {
             let end = first
                 .saturating_add(shared.least)
                 .min(shared.until.saturating_add(1));
-            let before = with(|ahead| ahead.events);
+            let before = own::with(|own| own.events);
             let end = Instant::from_nanos(end);
             // After a panic the others still have to be met.
             is_behind = match catch_unwind(AssertUnwindSafe(|| self.carry_out_window(end))) {
@@ -517,7 +357,7 @@ impl Virtual {
                 }
             };
             if me == 0 {
-                let events = with(|ahead| ahead.events);
+                let events = own::with(|own| own.events);
                 few += events - before;
                 if window % WINDOWS == 0 {
                     was_worth_it = few >= PAYS.worth;
@@ -528,23 +368,14 @@ impl Virtual {
         }
         MOVING.set(was_moving);
         part::set(self, 0);
-        let ahead = AHEAD.take();
-        let done = ahead.map(
-            |Ahead {
-                 agenda,
-                 events,
-                 heard,
-                 last,
-                 ..
-             }| Done {
-                agenda,
-                events,
-                heard,
-                last,
-                panic,
-                was_worth_it,
-            },
-        );
+        let done = own::give_back().map(|own| Done {
+            agenda: own.agenda,
+            events: own.events,
+            heard: own.heard,
+            last: own.last,
+            panic,
+            was_worth_it,
+        });
         done.into_iter().collect()
     }
 
@@ -558,14 +389,14 @@ impl Virtual {
     /// enough has been sent to other parts.
     fn carry_out_window(&self, end: Instant) -> bool {
         loop {
-            let event = with(|ahead| {
-                let next = ahead.agenda.next()?;
-                (next < end).then(|| ahead.agenda.pop()).flatten()
+            let event = own::with(|own| {
+                let next = own.agenda.next()?;
+                (next < end).then(|| own.agenda.pop()).flatten()
             });
             let Some((at, event)) = event else {
                 return false;
             };
-            CALLS.set(0);
+            own::begin_event();
             let what = match event {
                 Event::Service(vnet) => {
                     let Some(vnet) = disarm(&vnet, at) else {
@@ -577,56 +408,28 @@ impl Virtual {
                 }
                 Event::Poll(task) => {
                     part::reach(at);
-                    with(|ahead| ahead.heard = part::now());
+                    own::with(|own| own.heard = part::now());
                     task.run();
                     Happened::Polled(task.number())
                 }
                 Event::Wake(waker) => {
                     part::reach(at);
-                    with(|ahead| ahead.heard = part::now());
+                    own::with(|own| own.heard = part::now());
                     callback::contained("a waker", || waker.wake());
                     Happened::TimerFired
                 }
                 // While somebody waits with a limit, nothing is divided.
                 Event::Timeout(_) | Event::Paid(_) => continue,
             };
-            with(|ahead| {
-                ahead.events += 1;
-                ahead.last = part::now();
-                ahead.agenda.happened(at, what);
+            own::with(|own| {
+                own.events += 1;
+                own.last = part::now();
+                own.agenda.happened(at, what);
             });
             if crossing::is_much() {
                 return true;
             }
         }
-    }
-}
-
-impl Table {
-    /// Tells the others how far this thread is, and what it sends them.
-    fn tell(&self, me: usize, stop: bool, is_behind: bool) {
-        let mut first = with(|ahead| ahead.agenda.next());
-        for (to, way) in self.ways[me].iter().enumerate().filter(|(to, _)| *to != me) {
-            let mut way = way.lock();
-            let room = std::mem::take(&mut *way);
-            *way = crossing::take(to as u32 + 1, room);
-            first = [first, crossing::first(&way)].into_iter().flatten().min();
-        }
-        let first = first.map_or(u64::MAX, Instant::as_nanos);
-        self.first[me].store(first, Ordering::Relaxed);
-        self.stop[me].store(stop, Ordering::Relaxed);
-        self.behind[me].store(is_behind, Ordering::Relaxed);
-    }
-
-    /// Takes in what others send to this part. False when an inbox fills.
-    fn take_in(&self, me: usize) -> bool {
-        let mut has_room = true;
-        for from in &self.ways {
-            let mut way = std::mem::take(&mut *from[me].lock());
-            has_room &= crossing::put(&mut way);
-            *from[me].lock() = way;
-        }
-        has_room
     }
 }
 
@@ -636,11 +439,16 @@ fn is_listed(vnets: &[Arc<VnetCore>], vnet: &VnetCore) -> bool {
     place.is_ok() || vnet.sched.gone.load(Ordering::Acquire)
 }
 
-/// What joins the vnets, and how often each has been serviced. `None` when nothing may be divided.
+fn in_the_way(vnet: &VnetCore, has: Feature) -> Obstacle {
+    let name = Arc::from(&*vnet.name);
+    Obstacle::Vnet { name, has }
+}
+
+/// What joins the vnets, and how often each has been serviced, unless nothing may be divided.
 fn graph(
     vnets: &[Arc<VnetCore>],
     before: &BTreeMap<u64, u64>,
-) -> Option<(Graph, BTreeMap<u64, u64>)> {
+) -> Result<(Graph, BTreeMap<u64, u64>), Obstacle> {
     let places = |key: fn(&VnetCore) -> u64| -> BTreeMap<u64, usize> {
         let keyed = vnets.iter().enumerate().map(|(n, vnet)| (key(vnet), n));
         keyed.collect()
@@ -649,22 +457,24 @@ fn graph(
     let by_number = places(|vnet| vnet.number);
     let (mut graph, mut services) = (Graph::default(), BTreeMap::new());
     for (place, vnet) in vnets.iter().enumerate() {
-        let seen = look_at(vnet)?;
+        let seen = look_at(vnet).map_err(|has| in_the_way(vnet, has))?;
+        // What is not found is being unplugged, or destroyed.
+        let is_ending = || in_the_way(vnet, Feature::Phase);
         let known = before.get(&vnet.number).copied().unwrap_or(0);
         graph.weights.push(1 + seen.services.saturating_sub(known));
         services.insert(vnet.number, seen.services);
         for (inbox, least) in seen.wires {
-            // What is not found is being unplugged.
-            let far = by_inbox.get(&(Arc::as_ptr(&inbox).addr() as u64))?;
+            let far = by_inbox.get(&(Arc::as_ptr(&inbox).addr() as u64));
+            let far = far.ok_or_else(is_ending)?;
             graph.links.push((place, *far, least));
         }
         // A family has its limits together.
         if let Some(parent) = &vnet.parent {
-            let parent = by_number.get(&parent.number)?;
+            let parent = by_number.get(&parent.number).ok_or_else(is_ending)?;
             graph.links.push((place, *parent, Duration::ZERO));
         }
     }
-    Some((graph, services))
+    Ok((graph, services))
 }
 
 #[cfg(test)]

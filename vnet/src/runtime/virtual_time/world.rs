@@ -12,6 +12,7 @@ use crate::base::time::{Duration, Instant};
 use crate::instance::context::peek_current;
 use crate::instance::cores::VnetCore;
 use crate::instance::driver::{AtEnd, RunTo, StopReason, Vain, Waited};
+use crate::instance::parallel::{Obstacle, Parallel};
 use crate::instance::site::Site;
 use crate::runtime::cost::Costs;
 use crate::runtime::event::{Agenda, Event};
@@ -55,8 +56,8 @@ pub(super) struct World {
     stretches: u32,
     /// How many times in a row that was put off.
     put_off: u32,
-    /// Events that were carried out apart.
-    pub(super) events_apart: u64,
+    /// How much was carried out apart, and why no more.
+    pub(super) parallel: Parallel,
 }
 
 /// A thread that runs the world up to a limit. Whoever moves the world looks at it.
@@ -203,7 +204,7 @@ impl World {
             services: BTreeMap::new(),
             stretches: 0,
             put_off: 0,
-            events_apart: 0,
+            parallel: Parallel::default(),
             moved: 0,
             heard: Instant::ZERO,
             hoped: None,
@@ -367,20 +368,22 @@ impl World {
     pub(super) fn go_on_apart(&mut self) {
         self.put_off = 0;
         self.look_after(0);
+        self.parallel.obstacle = None;
     }
 
-    /// Notes that it could not be divided, or that it was not worth it, and has it looked at again after so many events;
+    /// Notes why it could not be divided, or was not to be, and has it looked at again after so many events;
     /// after twice as many the next time.
-    pub(super) fn put_off(&mut self, events: u64) {
+    pub(super) fn put_off(&mut self, events: u64, obstacle: Obstacle) {
         self.look_after(events << self.put_off.min(6));
         self.put_off += 1;
+        self.parallel.obstacle = Some(obstacle);
     }
 
     /// Counts events that were carried out apart.
     pub(super) fn count_apart(&mut self, events: u64) {
         self.stretches += 1;
         self.events += events;
-        self.events_apart += events;
+        self.parallel.events += events;
         for run in &mut self.runs {
             run.events += events;
         }

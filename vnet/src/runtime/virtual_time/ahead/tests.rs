@@ -72,7 +72,7 @@ fn talk(vnets: &[OwnedVnet]) -> Vec<TaskHandle<io::Result<usize>>> {
 }
 
 fn apart(system: &System) -> u64 {
-    system.core.driver.notes().apart
+    system.parallel().events
 }
 
 #[test]

@@ -1,0 +1,119 @@
+//! What a thread has of the part of a simulation that it carries out by itself, and what the driver does there.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::world::Member;
+use crate::base::part;
+use crate::base::time::Instant;
+use crate::instance::cores::VnetCore;
+use crate::instance::driver::TimerKey;
+use crate::instance::task::Task;
+use crate::runtime::cost::Costs;
+use crate::runtime::event::{Agenda, Event};
+
+/// The agenda of a part.
+pub(super) type PartAgenda = Agenda<Arc<Member>>;
+
+/// What a thread has of the part that it carries out.
+pub(super) struct Own {
+    pub(super) agenda: PartAgenda,
+    pub(super) events: u64,
+    /// When a task or a timer of the program went on last.
+    pub(super) heard: Instant,
+    /// The time of the last event.
+    pub(super) last: Instant,
+    /// The part that each vnet is in, by number.
+    pub(super) parts: Arc<BTreeMap<u64, usize>>,
+    pub(super) me: usize,
+}
+
+thread_local! {
+    static OWN: RefCell<Option<Own>> = const { RefCell::new(None) };
+    /// Calls that were made during the current event.
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Gives it to this thread.
+pub(super) fn take_on(own: Own) {
+    OWN.set(Some(own));
+}
+
+/// Takes it away again.
+pub(super) fn give_back() -> Option<Own> {
+    OWN.take()
+}
+
+/// Says that the next event begins.
+pub(super) fn begin_event() {
+    CALLS.set(0);
+}
+
+/// What is done with it.
+pub(super) fn with<R>(f: impl FnOnce(&mut Own) -> R) -> R {
+    OWN.with_borrow_mut(|own| f(own.as_mut().expect("a thread with a part has it here")))
+}
+
+/// [`Schedule::schedule`](crate::instance::task::Schedule::schedule), in a part.
+///
+/// # Panics
+/// When the task is of another part.
+#[cold]
+#[inline(never)]
+pub(super) fn schedule(task: Arc<Task>) {
+    let is_ours = with(|own| {
+        let is_ours = own.parts.get(&task.owner()) == Some(&own.me);
+        if is_ours {
+            let at = own.agenda.soon(part::now(), part::now());
+            own.agenda.push(at, Event::Poll(Arc::clone(&task)));
+        }
+        is_ours
+    });
+    assert!(
+        is_ours || std::thread::panicking(),
+        "a task wakes one of another vnet: `VirtualConfig::threads` promises that there is none"
+    );
+}
+
+/// [`Driver::ready`](crate::instance::driver::Driver::ready), in a part.
+#[cold]
+#[inline(never)]
+pub(super) fn ready(vnet: &Arc<VnetCore>, at: Instant) {
+    let now = part::now();
+    with(|own| {
+        let at = own.agenda.soon(at.max(now), now);
+        own.agenda.push_service(vnet, at);
+    });
+}
+
+/// [`Driver::set_timer`](crate::instance::driver::Driver::set_timer), in a part.
+#[cold]
+#[inline(never)]
+pub(super) fn set_timer(at: Instant, of: Option<(u64, u64)>, waker: Waker) -> TimerKey {
+    let now = part::now();
+    with(|own| {
+        let at = own.agenda.soon(at.max(now), now);
+        own.agenda.set_timer(at, of, waker)
+    })
+}
+
+/// [`Driver::cancel_timer`](crate::instance::driver::Driver::cancel_timer), in a part.
+#[cold]
+#[inline(never)]
+pub(super) fn cancel_timer(key: TimerKey) {
+    let waker = with(|own| own.agenda.cancel_timer(key));
+    drop(waker);
+}
+
+/// [`Driver::called`](crate::instance::driver::Driver::called), in a part.
+#[cold]
+#[inline(never)]
+pub(super) fn called(costs: &Costs) {
+    let calls = CALLS.get() + 1;
+    CALLS.set(calls);
+    if costs.is_beyond(calls, part::now()) {
+        part::reach(part::now() + costs.of_a_call());
+    }
+}

@@ -7,6 +7,7 @@
 //! was caused at that time, and so by what is near.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
@@ -35,6 +36,34 @@ pub(super) enum Event<W> {
     Poll(Arc<Task>),
     /// A timer fires.
     Wake(Waker),
+}
+
+/// An agenda of a part of a simulation: nobody waits there.
+pub(super) type PartAgenda = Agenda<Infallible>;
+
+impl<W> Event<W> {
+    /// The number of the vnet that it is of, and the same for a part. `None` for a wait, and when the vnet is gone.
+    fn of_vnet(self) -> Option<(u64, Event<Infallible>)> {
+        match self {
+            Event::Service(vnet) => {
+                let number = vnet.upgrade()?.number;
+                Some((number, Event::Service(vnet)))
+            }
+            Event::Poll(task) => Some((task.owner(), Event::Poll(task))),
+            Event::Timeout(_) | Event::Paid(_) | Event::Wake(_) => None,
+        }
+    }
+}
+
+impl Event<Infallible> {
+    /// The same, where threads may wait.
+    fn into_any<W>(self) -> Event<W> {
+        match self {
+            Event::Service(vnet) => Event::Service(vnet),
+            Event::Poll(task) => Event::Poll(task),
+            Event::Wake(waker) => Event::Wake(waker),
+        }
+    }
 }
 
 /// Notes that the entry of `vnet` at `at` came up; the vnet then says when it wants to come up
@@ -85,6 +114,8 @@ pub(super) struct Agenda<W> {
     timers: BTreeMap<TimerKey, Waker>,
     /// How much was scheduled that is of no vnet, or for a time already reached.
     scheduled: u64,
+    /// The part of a simulation that it is of, from 1 on: parts count by themselves, and a timer has one key.
+    part: u64,
     recent: VecDeque<(Instant, Happened)>,
     /// The number of entries at which entries of vnets that no longer exist are looked for.
     sweep_at: usize,
@@ -116,6 +147,7 @@ impl<W> Agenda<W> {
             heap: Heap::default(),
             timers: BTreeMap::new(),
             scheduled: 0,
+            part: 0,
             recent: VecDeque::new(),
             sweep_at: FEW_ENTRIES,
             costs,
@@ -202,9 +234,9 @@ impl<W> Agenda<W> {
         waker: Waker,
     ) -> TimerKey {
         let (of, seq) = match by {
-            _ if self.is_due(at) => (self.next_from(DUE), 0),
+            _ if self.is_due(at) => (self.next_from(DUE), self.part),
             Some(by) => by,
-            None => (self.next_from(OUTSIDE), 0),
+            None => (self.next_from(OUTSIDE), self.part),
         };
         let key = TimerKey { at, of, seq };
         self.timers.insert(key, waker);
@@ -294,30 +326,23 @@ impl<W> Agenda<W> {
     }
 
     /// Divides what is in it, by the part that each vnet is in. Where the vnets' services are noted is forgotten before.
-    pub(super) fn split(&mut self, parts: usize, part: impl Fn(u64) -> usize) -> Vec<Agenda<W>> {
-        let new = || Agenda {
+    pub(super) fn split(&mut self, parts: usize, part: impl Fn(u64) -> usize) -> Vec<PartAgenda> {
+        let new = |number| Agenda {
             reached: self.reached,
             scheduled: self.scheduled,
+            part: number,
             ..Agenda::new(Arc::clone(&self.costs))
         };
-        let mut made: Vec<Agenda<W>> = (0..parts).map(|_| new()).collect();
+        let mut made: Vec<PartAgenda> = (1..=parts as u64).map(new).collect();
         for (place, event) in self.due.drain(..) {
-            let of = match &event {
-                Event::Service(vnet) => vnet.upgrade().map(|vnet| vnet.number),
-                Event::Poll(task) => Some(task.owner()),
-                _ => None,
-            };
-            if let Some(of) = of {
+            if let Some((of, event)) = event.of_vnet() {
                 made[part(of)].due.push_back((place, event));
             }
         }
         while let Some((place, event)) = self.heap.pop() {
-            // What is polled later has no vnet's place.
-            let of = match &event {
-                Event::Poll(task) => task.owner(),
-                _ => place.1,
-            };
-            made[part(of)].move_in(place, event);
+            if let Some((of, event)) = event.of_vnet() {
+                made[part(of)].move_in(place, event);
+            }
         }
         for (key, waker) in std::mem::take(&mut self.timers) {
             made[part(key.of)].timers.insert(key, waker);
@@ -325,14 +350,15 @@ impl<W> Agenda<W> {
         made
     }
 
-    /// Takes in what another agenda contains.
-    pub(super) fn join(&mut self, other: Agenda<W>) {
-        let mut other = other;
+    /// Takes in what the agenda of a part contains.
+    pub(super) fn join(&mut self, mut other: PartAgenda) {
         self.reached = self.reached.max(other.reached);
         self.scheduled = self.scheduled.max(other.scheduled);
-        self.due.append(&mut other.due);
+        let due = other.due.into_iter();
+        self.due
+            .extend(due.map(|(place, event)| (place, event.into_any())));
         while let Some((place, event)) = other.heap.pop() {
-            self.move_in(place, event);
+            self.move_in(place, event.into_any());
         }
         self.timers.append(&mut other.timers);
         self.recent.append(&mut other.recent);

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::meeting::{Meeting, Start, Table};
-use super::own::{self, Own, PartAgenda};
+use super::own::{self, Own};
 use super::plan::{Graph, Plan};
 use super::world::{Member, Turn, World};
 use super::{MOVING, Moving, Virtual};
@@ -33,7 +33,7 @@ use crate::instance::apart::{crossing, look_at};
 use crate::instance::cores::VnetCore;
 use crate::instance::driver::{Driver, Happened};
 use crate::instance::parallel::{Feature, Obstacle};
-use crate::runtime::event::{Event, disarm};
+use crate::runtime::event::{Event, PartAgenda, disarm};
 
 /// When it is tried, and given up.
 struct Pays {
@@ -418,8 +418,6 @@ impl Virtual {
                     callback::contained("a waker", || waker.wake());
                     Happened::TimerFired
                 }
-                // While somebody waits with a limit, nothing is divided.
-                Event::Timeout(_) | Event::Paid(_) => continue,
             };
             own::with(|own| {
                 own.events += 1;

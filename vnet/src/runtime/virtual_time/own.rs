@@ -5,17 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::world::Member;
 use crate::base::part;
 use crate::base::time::Instant;
 use crate::instance::cores::VnetCore;
 use crate::instance::driver::TimerKey;
 use crate::instance::task::Task;
 use crate::runtime::cost::Costs;
-use crate::runtime::event::{Agenda, Event};
-
-/// The agenda of a part.
-pub(super) type PartAgenda = Agenda<Arc<Member>>;
+use crate::runtime::event::{Event, PartAgenda};
 
 /// What a thread has of the part that it carries out.
 pub(super) struct Own {

@@ -177,6 +177,12 @@ pub const CASES: &[Case] = &[
         prepare: cores::chain,
     },
     Case {
+        name: "cores-simulation",
+        about: "100 flows in a random network of 100 routers in virtual time, two threads against one",
+        aim: None,
+        prepare: cores::simulation,
+    },
+    Case {
         name: "hog-flood",
         about: "requests of a pair beside a flood of datagrams at a bystander, against beside a busy thread outside",
         aim: Some(0.9),

@@ -69,6 +69,8 @@ pub enum Unit {
     LookupsPerSecond,
     /// Datagrams that arrive a second; more is better.
     DatagramsPerSecond,
+    /// Frames that are carried over simulated links a second; more is better.
+    FramesPerSecond,
     /// Nanoseconds an operation; less is better.
     NanosPerOperation,
     /// Bytes of resident memory each; less is better.
@@ -83,6 +85,7 @@ impl Unit {
             Unit::TransactionsPerSecond => "transactions/s",
             Unit::LookupsPerSecond => "lookups/s",
             Unit::DatagramsPerSecond => "datagrams/s",
+            Unit::FramesPerSecond => "frames/s",
             Unit::NanosPerOperation => "ns/op",
             Unit::BytesEach => "bytes each",
         }
@@ -94,6 +97,7 @@ impl Unit {
             Unit::GbitPerSecond
             | Unit::TransactionsPerSecond
             | Unit::LookupsPerSecond
+            | Unit::FramesPerSecond
             | Unit::DatagramsPerSecond => ours / peer,
             Unit::NanosPerOperation | Unit::BytesEach => peer / ours,
         }

@@ -1,6 +1,7 @@
-//! What a second core brings: two independent pairs in one system, and a chain of routers.
+//! What a second core brings: two independent pairs in one system, a chain of routers, and a simulation in virtual time.
 //!
-//! *One core* is the same system with all its threads bound to the first core that the process may use.
+//! *One core* is the same system with all its threads bound to the first core that the process may use; the simulation
+//! has one thread instead.
 
 use std::io::{self, Read, Write};
 use std::thread;
@@ -13,6 +14,7 @@ use vnet::{Offload, OwnedVnet, System};
 use crate::case::Options;
 use crate::compare::{Contest, Side, SideError, Unit};
 use crate::datagrams::row;
+use crate::events::{self, ours};
 use crate::rr::per_second;
 
 /// Bytes handed to one call.
@@ -36,6 +38,19 @@ pub fn pairs(options: &Options) -> Result<Contest, SideError> {
 /// When a side cannot be set up; skipped on one core.
 pub fn chain(options: &Options) -> Result<Contest, SideError> {
     contest(Unit::GbitPerSecond, |cores| Chain::new(cores, options.time))
+}
+
+/// A random network of 100 routers with 100 flows in virtual time, on two threads and on one.
+///
+/// # Errors
+/// When a side cannot be set up; skipped on one core.
+pub fn simulation(_: &Options) -> Result<Contest, SideError> {
+    let described = events::random(100)?.to_string();
+    let side = |cores| Ok(Simulation::new(cores, described.clone()));
+    Ok(Contest {
+        peer_name: "the same on one thread".to_owned(),
+        ..contest(Unit::FramesPerSecond, side)?
+    })
 }
 
 fn contest<S: Side + 'static>(
@@ -207,6 +222,35 @@ impl Side for Chain {
                 Ok(received as f64 * 8.0 / took.as_secs_f64() / 1e9)
             })
         })
+    }
+}
+
+struct Simulation {
+    threads: usize,
+    described: String,
+}
+
+impl Simulation {
+    fn new(cores: Cores, described: String) -> Simulation {
+        let threads = match cores {
+            Cores::All => 2,
+            Cores::One => 1,
+        };
+        Simulation { threads, described }
+    }
+}
+
+impl Side for Simulation {
+    fn measure(&mut self) -> Result<f64, SideError> {
+        let figures = ours::carry(self.described.as_bytes(), self.threads)?;
+        if self.threads > 1 && figures.apart < figures.events / 2 {
+            let what = format!(
+                "{} of {} events on two threads",
+                figures.apart, figures.events
+            );
+            return Err(SideError::new(what));
+        }
+        Ok(figures.frames as f64 / figures.wall)
     }
 }
 

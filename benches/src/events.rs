@@ -56,6 +56,12 @@ pub struct Figures {
     pub events: u64,
     /// Processor seconds from the start of the flows on.
     pub cpu: f64,
+    /// Events that several threads have carried out; only of ours, as the next one.
+    #[serde(default)]
+    pub apart: u64,
+    /// Seconds from the start of the flows on.
+    #[serde(default)]
+    pub wall: f64,
     /// The most memory that was resident, in bytes.
     pub peak: u64,
     /// Simulated seconds until nothing was left to happen.
@@ -117,8 +123,21 @@ impl Side {
 /// # Errors
 /// A file that cannot be read, and what [`ours::carry`] says.
 pub fn carry(file: &Path) -> Result<String, SideError> {
-    let figures = ours::carry(BufReader::new(fs::File::open(file)?))?;
+    let figures = ours::carry(BufReader::new(fs::File::open(file)?), 1)?;
     Ok(serde_json::to_string(&figures).expect("numbers have a JSON form"))
+}
+
+/// A random network of that many routers, with its flows.
+///
+/// # Errors
+/// A network that cannot be designed.
+pub fn random(routers: usize) -> Result<Description, SideError> {
+    describe(Shape::Random, routers)
+}
+
+fn describe(shape: Shape, routers: usize) -> Result<Description, SideError> {
+    let design = Design::new(shape, routers, SEED).map_err(|e| SideError::new(e.to_string()))?;
+    Ok(Description::of(&design, FLOWS, BYTES, REACH, SEED))
 }
 
 /// Runs all networks `runs` times on each side, in turns.
@@ -137,10 +156,7 @@ pub fn measure(runs: usize) -> Result<Vec<Line>, SideError> {
     let file = folder.path().join("network");
     let mut lines = Vec::new();
     for (shape, routers) in SHAPES.iter().flat_map(|s| ROUTERS.map(|n| (*s, n))) {
-        let design =
-            Design::new(shape, routers, SEED).map_err(|e| SideError::new(e.to_string()))?;
-        let described = Description::of(&design, FLOWS, BYTES, REACH, SEED);
-        fs::write(&file, described.to_string())?;
+        fs::write(&file, describe(shape, routers)?.to_string())?;
         let mut both = [Vec::new(), Vec::new()];
         for _ in 0..runs {
             let mut ours = Command::new(std::env::current_exe()?);
@@ -216,16 +232,19 @@ pub fn table(lines: &[Line]) -> String {
 mod tests {
     use super::*;
 
-    /// A segment of 1448 bytes over each link, and an acknowledgement for two of them, at least.
+    /// A segment of 1448 bytes over each link, and an acknowledgement for two of them, at least. On two threads the same.
     #[test]
     fn a_network_that_was_read_carries_its_flows() {
         let design = Design::new(Shape::Ring, 10, 1).unwrap();
         let described = Description::of(&design, 5, 100_000, 3, 1);
         let text = described.to_string();
-        let figures = ours::carry(text.as_bytes()).unwrap();
+        let figures = ours::carry(text.as_bytes(), 1).unwrap();
         assert!(figures.frames >= 5 * (70 + 35), "{figures:?}");
         assert_eq!(figures.dropped, 0);
-        let again = ours::carry(text.as_bytes()).unwrap();
-        assert_eq!(again.frames, figures.frames);
+        let of = |f: Figures| (f.frames, f.dropped, f.events, f.r#virtual);
+        for threads in [1, 2] {
+            let again = ours::carry(text.as_bytes(), threads).unwrap();
+            assert_eq!(of(again), of(figures), "{threads} threads");
+        }
     }
 }

@@ -1,15 +1,15 @@
-//! Our side: the network in virtual time, with two tasks for each flow, on one thread.
+//! Our side: the network in virtual time, with two tasks for each flow.
 
 use std::future::poll_fn;
 use std::io::{self, BufRead, ErrorKind};
 use std::net::{Shutdown, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ipnet::Ipv4Net;
 use vnet::link::QueueConfig;
 use vnet::net::{Interest, TcpListener, TcpStream};
-use vnet::{Forwarding, LinkConfig, NextHop, OwnedVnet, RunLimit, System};
+use vnet::{Forwarding, LinkConfig, NextHop, OwnedVnet, RunLimit, System, VirtualConfig};
 
 use super::Figures;
 use super::network::{Flow, Line, Link};
@@ -21,12 +21,16 @@ const CHUNK: usize = 64 * 1024;
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Makes the network line by line, as the other side does, so that no memory is taken for the description; carries
-/// the flows, and says what that took.
+/// the flows, on so many threads, and says what that took. The processor time is that of the calling thread.
 ///
 /// # Errors
 /// A description that cannot be read, a network that cannot be made, and a flow that did not arrive.
-pub fn carry(described: impl BufRead) -> Result<Figures, SideError> {
-    let system = System::virtual_time(1);
+pub fn carry(described: impl BufRead, threads: usize) -> Result<Figures, SideError> {
+    let config = VirtualConfig {
+        threads,
+        ..VirtualConfig::default()
+    };
+    let system = System::virtual_time_with(1, config);
     let mut network = Network::default();
     for line in described.lines() {
         let made = network.add(&system, line?.parse()?);
@@ -35,7 +39,7 @@ pub fn carry(described: impl BufRead) -> Result<Figures, SideError> {
     let Network { routers, flows, .. } = network;
     let tasks: io::Result<Vec<_>> = flows.iter().map(|flow| start(&routers, flow)).collect();
     let tasks = tasks?;
-    let before = processor_seconds()?;
+    let (start, before) = (Instant::now(), processor_seconds()?);
     let limit = RunLimit {
         events: u64::MAX,
         time: LONGEST,
@@ -43,6 +47,7 @@ pub fn carry(described: impl BufRead) -> Result<Figures, SideError> {
     let events = system.run_until_idle(limit);
     let events = events.map_err(|e| SideError::new(e.to_string()))?;
     let cpu = processor_seconds()? - before;
+    let wall = start.elapsed().as_secs_f64();
     for (n, (flow, [sender, receiver])) in flows.iter().zip(tasks).enumerate() {
         for task in [sender, receiver] {
             let carried = task.join().map_err(|e| SideError::new(e.to_string()))??;
@@ -68,7 +73,9 @@ pub fn carry(described: impl BufRead) -> Result<Figures, SideError> {
         frames,
         dropped,
         events,
+        apart: system.parallel().events,
         cpu,
+        wall,
         peak: peak()?,
         r#virtual: system.now().as_nanos() as f64 / 1e9,
     })

@@ -23,16 +23,21 @@ pub(crate) fn set<D>(driver: &D, part: u32) {
 }
 
 /// True when it carries out a part of the world of `driver`.
-#[inline(always)]
+#[cold]
 pub(crate) fn is_of<D>(driver: &D) -> bool {
     PART.get() != 0 && OF.get() == std::ptr::from_ref(driver).addr()
 }
 
-/// True when it carries out a part, but not the one that `part` says.
+/// True when it carries out a part, but not `part`, which is zero of whatever is in no part.
 #[inline(always)]
-pub(crate) fn is_elsewhere(part: impl FnOnce() -> u32) -> bool {
+pub(crate) fn is_elsewhere(part: u32) -> bool {
+    part != 0 && is_in_another(part)
+}
+
+#[cold]
+fn is_in_another(part: u32) -> bool {
     let here = PART.get();
-    here != 0 && here != part()
+    here != 0 && here != part
 }
 
 /// True when it carries out a part of any world.
@@ -41,7 +46,6 @@ pub(crate) fn is_any() -> bool {
 }
 
 /// The time of the part.
-#[inline(always)]
 pub(crate) fn now() -> Instant {
     Instant::from_nanos(NOW.get())
 }

@@ -102,7 +102,7 @@ impl VnetCore {
     /// When it carries out a part of a simulation, and the vnet is in another one.
     #[inline]
     pub(crate) fn check_part(&self) {
-        if part::is_elsewhere(|| self.inbox.part()) {
+        if part::is_elsewhere(self.inbox.part()) {
             self.is_apart();
         }
     }

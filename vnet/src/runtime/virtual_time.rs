@@ -107,6 +107,7 @@ impl System {
             calls_inside: AtomicU64::new(0),
             owes: AtomicBool::new(false),
             world: Mutex::new(Rank::Driver, World::new(Arc::clone(&costs))),
+            is_divided: AtomicBool::new(false),
             costs,
             beside: Place::new(),
         });
@@ -118,6 +119,8 @@ struct Virtual {
     me: Weak<Virtual>,
     outside: WallClock,
     now: AtomicU64,
+    /// Parts of the world are being carried out by several threads.
+    is_divided: AtomicBool,
     costs: Arc<Costs>,
     /// The number of calls made during the current event.
     calls_inside: AtomicU64,
@@ -159,6 +162,12 @@ impl Membership {
 }
 
 impl Virtual {
+    /// True when this thread carries out a part of the world.
+    #[inline(always)]
+    fn is_in_part(&self) -> bool {
+        self.is_divided.load(Ordering::Relaxed) && part::is_of(self)
+    }
+
     /// The part of this thread in this world.
     fn member<R>(&self, f: impl FnOnce(&mut Membership) -> R) -> R {
         MEMBERSHIPS.with(|members| self.member_in(&mut members.borrow_mut(), f))
@@ -414,7 +423,7 @@ impl Drop for Moving<'_> {
 
 impl Schedule for Virtual {
     fn schedule(&self, task: Arc<Task>) {
-        if part::is_of(self) {
+        if self.is_in_part() {
             return own::schedule(task);
         }
         let now = self.now();
@@ -427,7 +436,7 @@ impl Schedule for Virtual {
 impl Driver for Virtual {
     #[inline]
     fn now(&self) -> Instant {
-        if part::is_of(self) {
+        if self.is_in_part() {
             return part::now();
         }
         Instant::from_nanos(self.now.load(Ordering::Acquire))
@@ -442,7 +451,7 @@ impl Driver for Virtual {
     }
 
     fn ready(&self, vnet: &Arc<VnetCore>, at: Instant) {
-        if part::is_of(self) {
+        if self.is_in_part() {
             return own::ready(vnet, at);
         }
         let now = self.now();
@@ -460,7 +469,7 @@ impl Driver for Virtual {
     }
 
     fn called(&self) {
-        if part::is_of(self) {
+        if self.is_in_part() {
             return own::called(&self.costs);
         }
         let inside = MOVING.try_with(Cell::get).unwrap_or(true)
@@ -492,7 +501,7 @@ impl Driver for Virtual {
     }
 
     fn set_timer(&self, at: Instant, waker: Waker) -> TimerKey {
-        if part::is_of(self) {
+        if self.is_in_part() {
             return own::set_timer(at, timer_of(self), waker);
         }
         let now = self.now();
@@ -502,7 +511,7 @@ impl Driver for Virtual {
     }
 
     fn cancel_timer(&self, key: TimerKey) {
-        if part::is_of(self) {
+        if self.is_in_part() {
             return own::cancel_timer(key);
         }
         let waker = self.world.lock().agenda.cancel_timer(key);

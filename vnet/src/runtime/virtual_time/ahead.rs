@@ -75,6 +75,9 @@ const PAYS: Pays = match cfg!(debug_assertions) {
     },
 };
 
+/// How often vnets have been serviced, by number.
+type Services = BTreeMap<u64, u64>;
+
 /// What all threads know.
 struct Shared {
     start: Start,
@@ -197,8 +200,8 @@ impl Virtual {
     fn divided(
         &self,
         known: &[Arc<VnetCore>],
-        before: &BTreeMap<u64, u64>,
-    ) -> Result<(Vec<Arc<VnetCore>>, Plan, BTreeMap<u64, u64>), Obstacle> {
+        before: &Services,
+    ) -> Result<(Vec<Arc<VnetCore>>, Plan, Services), Obstacle> {
         let system = &known.first().ok_or(Obstacle::Few)?.system;
         if !system.tasks.list().is_empty() {
             return Err(Obstacle::Outside);
@@ -226,6 +229,7 @@ impl Virtual {
         let part_of = |number| parts.get(&number).copied().unwrap_or(0);
         let agendas = world.agenda.split(threads, part_of);
         world.apart = Some(Vec::new());
+        self.is_divided.store(true, Ordering::Relaxed);
         let stretch = PAYS.stretch << world.stretches().min(8);
         drop(world);
         let agendas = agendas.into_iter().map(Some);
@@ -266,6 +270,7 @@ impl Virtual {
 
     /// Goes on with one agenda.
     fn join_parts(&self, vnets: &[Arc<VnetCore>], done: Vec<Done>) -> Option<Payload> {
+        self.is_divided.store(false, Ordering::Relaxed);
         let mut first_panic = None;
         let mut world = self.world.lock();
         for vnet in vnets {
@@ -443,17 +448,14 @@ fn in_the_way(vnet: &VnetCore, has: Feature) -> Obstacle {
 }
 
 /// What joins the vnets, and how often each has been serviced, unless nothing may be divided.
-fn graph(
-    vnets: &[Arc<VnetCore>],
-    before: &BTreeMap<u64, u64>,
-) -> Result<(Graph, BTreeMap<u64, u64>), Obstacle> {
+fn graph(vnets: &[Arc<VnetCore>], before: &Services) -> Result<(Graph, Services), Obstacle> {
     let places = |key: fn(&VnetCore) -> u64| -> BTreeMap<u64, usize> {
         let keyed = vnets.iter().enumerate().map(|(n, vnet)| (key(vnet), n));
         keyed.collect()
     };
     let by_inbox = places(|vnet| Arc::as_ptr(&vnet.inbox).addr() as u64);
     let by_number = places(|vnet| vnet.number);
-    let (mut graph, mut services) = (Graph::default(), BTreeMap::new());
+    let (mut graph, mut services) = (Graph::default(), Services::new());
     for (place, vnet) in vnets.iter().enumerate() {
         let seen = look_at(vnet).map_err(|has| in_the_way(vnet, has))?;
         // What is not found is being unplugged, or destroyed.

@@ -1,5 +1,6 @@
 //! Random networks, traffic, and what a program does meanwhile: whatever can be seen of a run is the same in the next one.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::io;
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 use vnet::capture::FrameTap;
 use vnet::link::{Codel, Discipline, Jitter, Order, QueueConfig, Reorder};
@@ -448,9 +450,10 @@ fn start(system: &System, n: usize, flow: Flow, from: &Vnet, to: &Vnet, at: usiz
     vec![to.spawn_future(receiver), from.spawn_future(sender)]
 }
 
-/// Everything that can be seen of a run; the second part depends on how many threads carry it out.
+/// Everything that can be seen of a run; the second part depends on how many threads carry it out. Last, how many
+/// events several threads have carried out.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Seen(String, String);
+struct Seen(String, String, u64);
 
 impl Seen {
     fn note(&mut self, what: impl std::fmt::Debug) {
@@ -620,6 +623,7 @@ fn run(case: &Case, threads: usize) -> Seen {
     }
     seen.note(system.fingerprint());
     seen.note(system.now());
+    seen.2 = system.parallel().events;
     for vnet in vnets.into_iter().flatten() {
         seen.note(caught(|| ended(vnet)));
     }
@@ -647,11 +651,15 @@ fn difference(a: &Seen, b: &Seen) -> String {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
+fn cases() -> ProptestConfig {
+    ProptestConfig {
         cases: ProptestConfig::default().cases.div_ceil(10),
         ..ProptestConfig::default()
-    })]
+    }
+}
+
+proptest! {
+    #![proptest_config(cases())]
 
     /// Threads, tasks, vnets that end and callbacks that panic included.
     #[test]
@@ -659,13 +667,28 @@ proptest! {
         let (one, two) = (run(&case, 1), run(&case, 1));
         prop_assert!(one == two, "{}", difference(&one, &two));
     }
+}
 
-    /// How many threads carry it out makes no difference.
-    #[test]
-    fn a_random_network_is_the_same_on_several_threads(case in case(), threads in 2usize..4) {
+/// How many threads carry it out makes no difference.
+#[test]
+fn a_random_network_is_the_same_on_several_threads() {
+    let mut runner = TestRunner::new(ProptestConfig {
+        failure_persistence: None,
+        ..cases()
+    });
+    let (divided, events) = (Cell::new(0), Cell::new(0));
+    let done = runner.run(&(case(), 2usize..4), |(case, threads)| {
         let (one, several) = (run(&case, 1), run(&case, threads));
+        prop_assert_eq!(one.2, 0);
         prop_assert!(one.0 == several.0, "{}", difference(&one, &several));
-    }
+        divided.set(divided.get() + u64::from(several.2 > 0));
+        events.set(events.get() + several.2);
+        Ok(())
+    });
+    done.unwrap_or_else(|e| panic!("{e}"));
+    println!("{} were divided; {} events", divided.get(), events.get());
+    // Builds without assertions divide only what pays.
+    assert!(divided.get() > 0 || !cfg!(debug_assertions));
 }
 
 /// The comparison above is one of something.

@@ -8,7 +8,8 @@
 //! | `transfer` | a file over TCP, digests compared |
 //! | `throughput` | what TCP carries |
 //! | `input` | what a transfer sends: generated, a file, a pipe |
-//! | `timed` | a stream that gives up at a deadline |
+//! | `ends` | the two ends of a job, which fail together |
+//! | `timed` | a stream between them that gives up when the job is over |
 //!
 //! A kind of job is one struct, which is read from a file, planned and run. This file lists the kinds;
 //! everything else about one stands in its own.
@@ -19,6 +20,7 @@ pub mod throughput;
 pub mod traceroute;
 pub mod transfer;
 
+mod ends;
 pub mod input;
 mod timed;
 

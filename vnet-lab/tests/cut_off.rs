@@ -163,6 +163,42 @@ fn by_an_interrupt_under_both_drivers() {
     }
 }
 
+/// Only one end of a job hears that the other cannot be reached.
+#[test]
+fn by_what_one_of_its_ends_meets() {
+    // Each asks three times, a second apart: `b` is asked by the job's own node, `gone` by the router.
+    for (to, who) in [("b", "a"), ("gone", "r")] {
+        let content = |job: &str| {
+            format!(
+                "routing = 'auto'\nhosts = ['a', 'b', 'gone']\nrouters = ['r']\n\
+                 link = [\n\
+                   {{ ends = ['a 192.0.2.1/24', 'b 192.0.2.2/24'], loss = '100%' }},\n\
+                   {{ ends = ['a 198.51.100.1/24', 'r 198.51.100.2/24'] }},\n\
+                   {{ ends = ['r 203.0.113.1/24', 'gone 203.0.113.2/24'], loss = '100%' }},\n\
+                 ]\n\
+                 [[job]]\n{job}\n\
+                 [[job]]\nping = {{ from = 'a', to = 'r', count = 1 }}\n"
+            )
+        };
+        for job in [
+            format!("transfer = {{ from = 'a', to = '{to}', size = '1MB' }}"),
+            format!("throughput = {{ from = 'a', to = '{to}' }}"),
+        ] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let mut command = vnet(&directory, &content(&job), &[]);
+            let output = command.output().expect("it starts");
+            let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            let failed = &report["jobs"][0];
+            assert_eq!(failed["reason"], "a: host unreachable", "{who}: {report}");
+            assert_eq!(failed["ended_ns"], 3_000_000_000u64, "{who}: {report}");
+            assert_eq!(report["jobs"][1]["passed"], true, "{report}");
+            for vnet in report["vnets"].as_array().expect("they are listed") {
+                assert_eq!(vnet["teardown"]["leaked"]["sockets"], 0, "{vnet}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_ping_tells_late_from_lost_from_unsent() {
     // Answers take 3 s; a request goes every second all the same, and is waited for for 2 s.

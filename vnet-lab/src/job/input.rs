@@ -14,14 +14,14 @@ use std::time::Instant;
 use toml::Spanned;
 use vnet::Rng;
 
-use super::kind::Site;
+use super::kind::{Limit, Site};
 use crate::file::source::Span;
 use crate::stop::Stop;
 
 const CHUNK: usize = 64 << 10;
 /// Chunks that are read ahead.
 const AHEAD: usize = 4;
-/// How often a wait looks whether the run was interrupted.
+/// How often a wait looks whether the run was interrupted, or the job has failed elsewhere.
 const GLANCE: Duration = Duration::from_millis(50);
 
 /// What a transfer sends.
@@ -88,6 +88,7 @@ pub(super) fn open(content: &Content, site: &Site) -> io::Result<Box<dyn Read>> 
         chunks: read,
         chunk: io::Cursor::new(Vec::new()),
         patience: site.limit.timeout,
+        limit: site.limit.clone(),
         stop: site.stop.clone(),
     }))
 }
@@ -144,6 +145,7 @@ struct Piped {
     chunk: io::Cursor<Vec<u8>>,
     /// How much longer it may be waited for, by the machine's clock.
     patience: Duration,
+    limit: Limit,
     stop: Stop,
 }
 
@@ -156,6 +158,9 @@ impl Read for Piped {
             }
             if self.stop.is_stopped() {
                 return Err(io::Error::other("interrupted"));
+            }
+            if let Some(error) = self.limit.failure() {
+                return Err(error);
             }
             let began = Instant::now();
             let next = self.chunks.recv_timeout(GLANCE.min(self.patience));

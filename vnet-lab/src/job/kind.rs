@@ -2,9 +2,12 @@
 //! notes what it has measured.
 
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use vnet::thread::JoinHandle;
@@ -105,7 +108,7 @@ impl<F: Clone> Measured<F> {
     }
 }
 
-/// When a job has to be over, and why.
+/// When a job has to be over, and why: at its deadline, or when a part of it has failed. Clones are of the same job.
 #[derive(Clone)]
 pub(crate) struct Limit {
     system: System,
@@ -113,6 +116,7 @@ pub(crate) struct Limit {
     /// How long the job may take by itself.
     pub(super) timeout: Duration,
     reason: StopReason,
+    failure: Arc<Mutex<Failure>>,
 }
 
 /// What stops a job that takes too long.
@@ -122,6 +126,13 @@ enum StopReason {
     Timeout,
     /// The end of the run, which comes before that.
     EndOfRun,
+}
+
+/// What has ended a job early, and who is to hear of it.
+#[derive(Default)]
+struct Failure {
+    first: Option<(io::ErrorKind, String)>,
+    waiting: Vec<Waker>,
 }
 
 impl Limit {
@@ -137,6 +148,7 @@ impl Limit {
             deadline,
             timeout,
             reason,
+            failure: Arc::default(),
         }
     }
 
@@ -147,16 +159,73 @@ impl Limit {
     /// What is left of the time, at most `wait`.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] when nothing is left.
+    /// [`io::ErrorKind::TimedOut`] when nothing is left; what a part of the job has failed with.
     pub(super) fn left(&self, wait: Duration) -> io::Result<Duration> {
+        if let Some(error) = self.failure() {
+            return Err(error);
+        }
         let left = self.deadline - self.now();
         if left.is_zero() {
-            return Err(self.exceeded());
+            return Err(self.failed(self.exceeded()));
         }
         Ok(left.min(wait))
     }
 
-    pub(super) fn exceeded(&self) -> io::Error {
+    /// Blocks until `poll` is ready, as long as the job may go on.
+    ///
+    /// # Errors
+    /// Those of `poll`, and of [`Limit::left`].
+    pub(super) fn wait<T>(
+        &self,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> io::Result<T> {
+        self.left(Duration::MAX)?;
+        let mut deadline = pin!(self.system.sleep_until_async(self.deadline));
+        self.system.block_on(poll_fn(|task| {
+            if let Poll::Ready(done) = poll(task) {
+                return Poll::Ready(done);
+            }
+            if let Some(error) = self.heard(task.waker()) {
+                return Poll::Ready(Err(error));
+            }
+            let over = deadline.as_mut().poll(task);
+            over.map(|()| Err(self.failed(self.exceeded())))
+        }))?
+    }
+
+    /// Ends the job with `error`, unless something has ended it before; returns what has ended it.
+    pub(super) fn failed(&self, error: io::Error) -> io::Error {
+        let mut failure = self.locked();
+        failure
+            .first
+            .get_or_insert_with(|| (error.kind(), error.to_string()));
+        let waiting = std::mem::take(&mut failure.waiting);
+        drop(failure);
+        waiting.into_iter().for_each(Waker::wake);
+        self.failure().unwrap_or(error)
+    }
+
+    /// What has ended the job, if something has.
+    pub(super) fn failure(&self) -> Option<io::Error> {
+        let (kind, said) = self.locked().first.clone()?;
+        Some(io::Error::new(kind, said))
+    }
+
+    /// What has ended the job; until something has, `waker` is to be woken then.
+    fn heard(&self, waker: &Waker) -> Option<io::Error> {
+        let mut failure = self.locked();
+        if failure.first.is_none() && !failure.waiting.iter().any(|w| w.will_wake(waker)) {
+            failure.waiting.push(waker.clone());
+        }
+        drop(failure);
+        self.failure()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Failure> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn exceeded(&self) -> io::Error {
         let said = match self.reason {
             StopReason::EndOfRun => {
                 let ended = self.deadline - Instant::ZERO;
@@ -170,7 +239,10 @@ impl Limit {
 
 /// Waits for a thread that does I/O; a panic in it is an error like any other.
 pub(super) fn joined<T>(thread: JoinHandle<io::Result<T>>) -> io::Result<T> {
-    thread
-        .join()
-        .unwrap_or_else(|_| Err(io::Error::other("the job's thread panicked")))
+    thread.join().unwrap_or_else(|_| Err(panicked()))
+}
+
+/// What is said of a thread of a job that panicked.
+pub(super) fn panicked() -> io::Error {
+    io::Error::other("the job's thread panicked")
 }

@@ -11,7 +11,8 @@ use toml::de::DeValue;
 use vnet::net::TcpListener;
 use vnet::time::Instant;
 
-use super::kind::{Facts, Kind, Limit, Measured, Site, Verdict, Way, joined};
+use super::ends::{End, both};
+use super::kind::{Facts, Kind, Measured, Site, Verdict, Way};
 use super::timed::{self, TimedStream};
 use crate::file::source::Problems;
 use crate::file::table::{Table, Value, kind};
@@ -88,13 +89,9 @@ impl Kind for Throughput {
     fn run(&self, site: &Site, measured: &Measured<Figures>) -> io::Result<Verdict> {
         let listener = TcpListener::bind_in(&site.to, SocketAddr::from((site.address, self.port)))?;
         let to = listener.local_addr()?;
-        let (receiver_limit, receiver_measured) = (site.limit.clone(), measured.clone());
-        let receiver = site
-            .to
-            .spawn(move || receive(&listener, &receiver_limit, &receiver_measured))?;
-        let sent = send(to, self.time, &site.limit);
-        let received = joined(receiver)?;
-        let sent = sent?;
+        let (time, noted) = (self.time, measured.clone());
+        let receive = move |end: &End| receive(&listener, end, &noted);
+        let (sent, received) = both(site, |end| send(to, time, end), receive)?;
 
         let rate_bps = bits_per_second(received.bytes, received.took_ns());
         let failed = if received.bytes != sent {
@@ -137,12 +134,12 @@ fn seconds(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Duration> {
 }
 
 /// Writes for `time`, waits until all of it has arrived, and returns how much it was.
-fn send(to: SocketAddr, time: Duration, limit: &Limit) -> io::Result<u64> {
-    let mut stream = TimedStream::connect(to, limit)?;
-    let until = limit.now() + time;
+fn send(to: SocketAddr, time: Duration, end: &End) -> io::Result<u64> {
+    let mut stream = TimedStream::connect(to, end)?;
+    let until = end.limit.now() + time;
     let chunk = vec![0x55; CHUNK];
     let mut sent = 0;
-    while limit.now() < until {
+    while end.limit.now() < until {
         sent += stream.write(&chunk)? as u64;
     }
     stream.finish_writing()?;
@@ -167,12 +164,12 @@ impl Received {
 /// Reads until the end.
 fn receive(
     listener: &TcpListener,
-    limit: &Limit,
+    end: &End,
     measured: &Measured<Figures>,
 ) -> io::Result<Received> {
-    let mut stream = TimedStream::accept(listener, limit)?;
+    let mut stream = TimedStream::accept(listener, end)?;
     let mut chunk = vec![0; 4 * CHUNK];
-    let now = limit.now();
+    let now = end.limit.now();
     let mut received = Received {
         bytes: 0,
         first: now,
@@ -183,7 +180,7 @@ fn receive(
         if n == 0 {
             return Ok(received);
         }
-        received.last = limit.now();
+        received.last = end.limit.now();
         if received.bytes == 0 {
             received.first = received.last;
         }

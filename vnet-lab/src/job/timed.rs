@@ -1,62 +1,58 @@
-//! TCP with a deadline for the whole job: before each call the socket's timeout is set to what
-//! is left.
+//! TCP between the two ends of a job: a call waits no longer than the job goes on.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use vnet::net::{TcpListener, TcpStream};
 
-use super::kind::Limit;
+use super::ends::End;
 use crate::file::source::Problems;
 use crate::file::table::Table;
 
-/// A stream that gives up when the job's time is over.
+/// A stream that gives up when the job is over. Its errors end the job.
 pub(super) struct TimedStream {
     stream: TcpStream,
-    limit: Limit,
+    end: End,
 }
 
 impl TimedStream {
-    /// Connects to `to` from the current vnet.
-    pub(super) fn connect(to: SocketAddr, limit: &Limit) -> io::Result<TimedStream> {
-        let left = limit.left(Duration::MAX)?;
-        let stream = TcpStream::connect_timeout(&to, left).map_err(|e| in_words(e, limit))?;
-        Ok(TimedStream {
-            stream,
-            limit: limit.clone(),
-        })
+    /// Connects to `to`.
+    pub(super) fn connect(to: SocketAddr, end: &End) -> io::Result<TimedStream> {
+        let started = TcpStream::start_connect_in(&end.vnet, to);
+        let stream = TimedStream {
+            stream: started.map_err(|e| end.failed(&e))?,
+            end: end.clone(),
+        };
+        end.wait(|task| stream.stream.poll_connect(task))?;
+        Ok(stream)
     }
 
     /// Takes the first connection that comes.
-    pub(super) fn accept(listener: &TcpListener, limit: &Limit) -> io::Result<TimedStream> {
-        listener.set_accept_timeout(Some(limit.left(Duration::MAX)?))?;
-        let (stream, _) = listener.accept().map_err(|e| in_words(e, limit))?;
+    pub(super) fn accept(listener: &TcpListener, end: &End) -> io::Result<TimedStream> {
+        let (stream, _) = end.wait(|task| listener.poll_accept(task))?;
         Ok(TimedStream {
             stream,
-            limit: limit.clone(),
+            end: end.clone(),
         })
     }
 
     /// Tells the other side that nothing more comes.
     pub(super) fn finish_writing(&self) -> io::Result<()> {
-        self.stream.shutdown(std::net::Shutdown::Write)
+        let shut = self.stream.shutdown(std::net::Shutdown::Write);
+        shut.map_err(|e| self.end.failed(&e))
     }
 }
 
 impl Read for TimedStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let left = self.limit.left(Duration::MAX)?;
-        self.stream.set_read_timeout(Some(left))?;
-        self.stream.read(buf).map_err(|e| in_words(e, &self.limit))
+        self.end.wait(|task| self.stream.poll_read(task, buf))
     }
 }
 
 impl Write for TimedStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let left = self.limit.left(Duration::MAX)?;
-        self.stream.set_write_timeout(Some(left))?;
-        self.stream.write(buf).map_err(|e| in_words(e, &self.limit))
+        self.end.wait(|task| self.stream.poll_write(task, buf))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -64,13 +60,13 @@ impl Write for TimedStream {
     }
 }
 
-/// A timeout of the socket, when it is the job's.
-fn in_words(error: io::Error, limit: &Limit) -> io::Error {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut if limit.left(Duration::MAX).is_err() => {
-            limit.exceeded()
+impl Drop for TimedStream {
+    /// What a job that has failed still had to send is of no use, and in the way of the next one.
+    fn drop(&mut self) {
+        if self.end.limit.failure().is_some() {
+            // It fails when the vnet is gone, and the connection with it.
+            let _ = self.stream.set_linger(Some(Duration::ZERO));
         }
-        _ => error,
     }
 }
 

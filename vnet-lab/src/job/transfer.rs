@@ -15,8 +15,9 @@ use toml::Spanned;
 use vnet::net::TcpListener;
 use vnet::time::Instant;
 
+use super::ends::{End, both};
 use super::input::{self, Content};
-use super::kind::{Facts, Kind, Limit, Measured, Site, Verdict, Way, joined};
+use super::kind::{Facts, Kind, Measured, Site, Verdict, Way};
 use super::timed::{self, TimedStream};
 use crate::file::source::Problems;
 use crate::file::table::Table;
@@ -129,21 +130,13 @@ impl Kind for Transfer {
         let listener = TcpListener::bind_in(&site.to, SocketAddr::from((site.address, self.port)))?;
         let to = listener.local_addr()?;
         let began = site.system.now();
-        let (receiver_limit, receiver_measured) = (site.limit.clone(), measured.clone());
-        let receiver = site
-            .to
-            .spawn(move || receive(&listener, began, &receiver_limit, &receiver_measured))?;
-        let sent = send(to, &mut content, &site.limit);
-        let took = site.system.now() - began;
-        let received = joined(receiver);
-        // A source that ends with an error is why nothing more came; else what the receiver says tells
-        // more than that its answer did not come.
-        let (sent, answer) = match sent {
-            Err(SendError::Source(e)) => return Err(e),
-            Err(SendError::Connection(e)) => return Err(received.err().unwrap_or(e)),
-            Ok(both) => both,
+        let noted = measured.clone();
+        let send = |end: &End| {
+            let (sent, answer) = send(to, &mut content, end)?;
+            Ok((sent, answer, site.system.now() - began))
         };
-        let received = received?;
+        let receive = move |end: &End| receive(&listener, began, end, &noted);
+        let ((sent, answer, took), received) = both(site, send, receive)?;
         measured.set(figures(&received, took, hex(&received.digest)));
 
         let failed = if received.bytes != sent.bytes {
@@ -179,34 +172,21 @@ struct Digested {
     digest: [u8; DIGEST_LEN],
 }
 
-/// What ended the sending early.
-enum SendError {
-    /// What is sent could not be read.
-    Source(io::Error),
-    /// It could not be sent, or there was no answer.
-    Connection(io::Error),
-}
-
 /// Sends the content to its end; returns what it was, and what the far end says it was.
-fn send(
-    to: SocketAddr,
-    content: &mut impl Read,
-    limit: &Limit,
-) -> Result<(Digested, Digested), SendError> {
-    let mut stream = TimedStream::connect(to, limit).map_err(SendError::Connection)?;
+fn send(to: SocketAddr, content: &mut impl Read, end: &End) -> io::Result<(Digested, Digested)> {
+    let mut stream = TimedStream::connect(to, end)?;
     let mut sent = Digester::default();
     let mut chunk = vec![0; CHUNK];
     loop {
-        let n = content.read(&mut chunk).map_err(SendError::Source)?;
+        // It ends the job while there is a stream: its end is not all that there is to send.
+        let n = content.read(&mut chunk).map_err(|e| end.limit.failed(e))?;
         if n == 0 {
             break;
         }
         sent.update(&chunk[..n]);
-        stream
-            .write_all(&chunk[..n])
-            .map_err(SendError::Connection)?;
+        stream.write_all(&chunk[..n])?;
     }
-    let answer = hear(&mut stream).map_err(SendError::Connection)?;
+    let answer = hear(&mut stream)?;
     Ok((sent.finish(), answer))
 }
 
@@ -227,10 +207,10 @@ fn hear(stream: &mut TimedStream) -> io::Result<Digested> {
 fn receive(
     listener: &TcpListener,
     began: Instant,
-    limit: &Limit,
+    end: &End,
     measured: &Measured<Figures>,
 ) -> io::Result<Digested> {
-    let mut stream = TimedStream::accept(listener, limit)?;
+    let mut stream = TimedStream::accept(listener, end)?;
     let mut received = Digester::default();
     let mut chunk = vec![0; CHUNK];
     loop {
@@ -243,7 +223,7 @@ fn receive(
             bytes: received.bytes,
             digest: [0; DIGEST_LEN],
         };
-        let took = limit.now() - began;
+        let took = end.limit.now() - began;
         measured.set(figures(&so_far, took, String::new()));
     }
     let received = received.finish();

@@ -175,7 +175,7 @@ mod tests {
 
     fn sack(rack: &mut Rack, sent: &mut Sent, now: u64, from: u32, to: u32) {
         let mut delivered = Delivered::default();
-        sent.sack(seq(from), seq(to), &mut delivered);
+        sent.sack(seq(from), seq(to), MSS, &mut delivered);
         rack.on_delivered(&view(now), &delivered, None);
     }
 

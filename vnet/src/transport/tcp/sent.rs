@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use super::seq::SeqNum;
 use crate::base::time::Instant;
 
-/// Runs of selectively acknowledged bytes beyond this are not recorded: a peer that reports so many is not worth the
-/// work.
-const MAX_RUNS: u32 = 1024;
+/// So many runs of selectively acknowledged bytes are recorded in any case, and one for each two segments that are on their
+/// way: where every other one was lost, there are as many. A peer that reports more is not worth the work.
+const ENOUGH_RUNS: u32 = 1024;
 /// What is sent again at once is no larger than a large segment.
 const ENOUGH: u32 = 65_535;
 /// What an empty queue may keep allocated.
@@ -305,8 +305,9 @@ impl Sent {
     }
 
     /// The peer holds `start..end`. A block that does not lie above `una` and within what was sent is ignored: it is
-    /// a duplicate report (RFC 2883), old, or forged.
-    pub(super) fn sack(&mut self, start: SeqNum, end: SeqNum, delivered: &mut Delivered) {
+    /// a duplicate report (RFC 2883), old, or forged. Segments are of `mss` bytes.
+    // What is not recorded is taken for lost as soon as something later has arrived.
+    pub(super) fn sack(&mut self, start: SeqNum, end: SeqNum, mss: u32, delivered: &mut Delivered) {
         let (una, nxt) = (self.una, self.nxt());
         // One that begins at `una` would have been acknowledged instead.
         if start == una || !end.is_in(una..=nxt) || !una.precedes(start, end) {
@@ -331,7 +332,8 @@ impl Sent {
             .filter(|r| held(r))
             .count() as u32
             + u32::from(joins_before);
-        if known == 0 && self.runs >= MAX_RUNS {
+        let most = ENOUGH_RUNS.max(nxt.since(una) / mss.saturating_mul(2).max(1));
+        if known == 0 && self.runs >= most {
             return;
         }
         let first = match (joins_inside, joins_before) {
@@ -606,7 +608,7 @@ mod tests {
                         bytes = model.drain(..by as usize).filter(|c| c.mark != Mark::Sacked).count();
                     }
                     Op::Sack(a, b) => {
-                        sent.sack(una + a, una + b, &mut delivered);
+                        sent.sack(una + a, una + b, 1, &mut delivered);
                         if a > 0 && b <= len {
                             for cell in model.range_mut(a as usize..b as usize) {
                                 bytes += usize::from(cell.mark != Mark::Sacked);
@@ -722,7 +724,7 @@ mod tests {
         assert_eq!(sent.ranges.len(), 10);
         let mut delivered = Delivered::default();
         for i in (1..100).rev() {
-            sent.sack(seq(i * 10), seq(i * 10 + 10), &mut delivered);
+            sent.sack(seq(i * 10), seq(i * 10 + 10), 10, &mut delivered);
         }
         assert_eq!((sent.ranges.len(), sent.sacked()), (2, 990));
         assert!(delivered.overtaken);
@@ -741,7 +743,7 @@ mod tests {
             );
         }
         let mut delivered = Delivered::default();
-        sent.sack(seq(90_000), seq(100_000), &mut delivered);
+        sent.sack(seq(90_000), seq(100_000), 100, &mut delivered);
         sent.lose(|_, _| Fate::Lost);
         assert_eq!(sent.ranges.len(), 2);
         let (start, end) = sent.next_lost().expect("lost");
@@ -755,13 +757,15 @@ mod tests {
     // Bounded work, whatever a peer reports.
     #[test]
     fn a_flood_of_blocks_is_bounded() {
-        let mut sent = Sent::default();
-        sent.push(seq(0), seq(1 << 20), Instant::ZERO);
-        let mut delivered = Delivered::default();
-        for i in 0..100_000 {
-            sent.sack(seq(4 * i + 1), seq(4 * i + 2), &mut delivered);
+        for (mss, most) in [(1000, ENOUGH_RUNS), (100, (1 << 20) / 200)] {
+            let mut sent = Sent::default();
+            sent.push(seq(0), seq(1 << 20), Instant::ZERO);
+            let mut delivered = Delivered::default();
+            for i in 0..100_000 {
+                sent.sack(seq(4 * i + 1), seq(4 * i + 2), mss, &mut delivered);
+            }
+            assert_eq!(sent.sacked(), most);
+            assert!(sent.ranges.len() <= 2 * most as usize + 1);
         }
-        assert_eq!(sent.sacked(), MAX_RUNS);
-        assert!(sent.ranges.len() <= 2 * MAX_RUNS as usize + 1);
     }
 }

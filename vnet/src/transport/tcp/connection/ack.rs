@@ -393,8 +393,9 @@ impl Connection {
             *slot = (SeqNum(l), SeqNum(r));
         }
         sorted.sort_unstable_by_key(|(l, _)| l.since(before));
+        let mss = self.data_mss();
         for (l, r) in sorted {
-            self.recovery.sent.sack(*l, *r, delivered);
+            self.recovery.sent.sack(*l, *r, mss, delivered);
         }
         dsack
     }

@@ -43,7 +43,7 @@ fn recovered() -> (Recovery, Controller) {
         r.on_sent(seq(n), seq(n + 1), ms(0), (n + 1) * MSS);
     }
     let mut h = heard(10, 0, 0, 10);
-    r.sent.sack(seq(1), seq(10), &mut h.delivered);
+    r.sent.sack(seq(1), seq(10), MSS, &mut h.delivered);
     assert!(r.on_ack(&mut cc, &h).entered);
     let hole = r.next_hole();
     assert_eq!(hole, Some((seq(0), seq(1))));
@@ -105,4 +105,33 @@ fn each_copy_of_what_was_sent_again_is_proven_by_itself() {
     }
     again.prove(seq(0), seq(0), seq(100));
     assert!(!again.is_proven(), "more than is remembered");
+}
+
+// A queue that overflows lets every other segment through, where they come twice as fast as they leave.
+#[test]
+fn of_many_segments_every_other_one_is_lost_and_no_other_is_sent_again() {
+    const COUNT: u32 = 6_000;
+    let mut r = Recovery::new();
+    let mut cc = Controller::new(Congestion::Cubic, MSS, 10);
+    for n in 0..COUNT {
+        r.on_sent(seq(n), seq(n + 1), ms(n.into()), (n + 1) * MSS);
+    }
+    let mut now = u64::from(COUNT);
+    for n in (1..COUNT).step_by(2) {
+        now += 1;
+        let mut h = heard(now, 0, 0, COUNT);
+        r.sent.sack(seq(n), seq(n + 1), MSS, &mut h.delivered);
+        r.on_ack(&mut cc, &h);
+    }
+    let mut again = 0;
+    while let Some((start, end)) = r.next_hole() {
+        again += end.since(start);
+        r.on_retransmit(start, end, ms(now), COUNT * MSS);
+    }
+    assert_eq!(again, COUNT / 2 * MSS);
+    // The first of them has arrived: of what had left before, nothing is missing.
+    let mut h = heard(now + 50, 0, 2, COUNT);
+    r.sent.advance(seq(2), &mut h.delivered);
+    r.on_ack(&mut cc, &h);
+    assert_eq!((r.sent.lost(), r.next_hole()), (0, None));
 }

@@ -10,6 +10,9 @@ use crate::base::time::{Duration, Instant};
 
 /// How long a port waits to find out which protocol is spoken (table 13-5).
 const MIGRATE_TIME: Duration = Duration::from_secs(3);
+/// For how long a proposal may be on its way. A port that hears a worse one later than that after its own takes its own for
+/// lost. Were it on its way all the same, the first agreement would appear faster than it was.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
 /// A timer that stands still for as long as a port is what it is.
 pub(super) const HELD: Instant = Instant::MAX;
 
@@ -427,6 +430,13 @@ impl Port {
                 if rst.learning {
                     self.disputed = true;
                     self.agreed = false;
+                }
+                // Whoever says that has not heard this port: it was not up yet, or has begun anew. The standard leaves that
+                // to the next hello; 802.1D-1998 replies to such a BPDU at once.
+                if self.info == Info::Mine {
+                    self.new_info = true;
+                    // What was asked so long ago was lost: how long an answer takes is counted from now on.
+                    self.asked_at = self.asked_at.filter(|at| now <= *at + ON_ITS_WAY);
                 }
                 false
             }

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 
 use super::bpdu::Bpdu;
 use super::config::{RstpConfig, RstpPort};
-use super::engine::{Event, Rstp};
-use super::state::PortState;
+use super::engine::{Event, Refusal, Rstp};
+use super::state::{PortState, Role};
 use super::vector::{BridgeIdentifier, PortNumber};
 use crate::base::rng::Rng;
 use crate::base::time::{Duration, Instant};
 use crate::packet::MacAddr;
 
 mod graphs;
+mod order;
 mod ports;
 
 /// One end of a link.
@@ -105,13 +106,22 @@ impl Net {
         self.links[link].is_up = is_up;
         self.links[link].life += 1;
         for end in self.links[link].ends {
-            let bridge = &mut self.bridges[end.bridge];
             match is_up {
-                true => bridge.port_up(self.now, end.port),
-                false => bridge.port_down(self.now, end.port),
+                true => self.port_up(end),
+                false => {
+                    self.bridges[end.bridge].port_down(self.now, end.port);
+                    self.take(end.bridge);
+                }
             }
-            self.take(end.bridge);
         }
+    }
+
+    /// One end of a link comes up, whether or not the other one is: what is sent there meanwhile is lost.
+    fn port_up(&mut self, end: End) {
+        let (link, _) = self.plugged[&(end.bridge, end.port)];
+        self.links[link].is_up = true;
+        self.bridges[end.bridge].port_up(self.now, end.port);
+        self.take(end.bridge);
     }
 
     /// Takes what a bridge has to say, and checks that no frame could circulate.
@@ -168,8 +178,13 @@ impl Net {
                 let link = &self.links[message.link];
                 let End { bridge, port } = link.ends[message.to];
                 if link.life == message.life {
+                    let known = self.bridges[bridge].port(port).expect("it was added");
                     let taken = self.bridges[bridge].input(next, port, Ok(&message.bpdu));
-                    assert_eq!(taken, Ok(()));
+                    let expected = match known.role {
+                        Role::Disabled => Err(Refusal::Down),
+                        _ => Ok(()),
+                    };
+                    assert_eq!(taken, expected);
                     self.take(bridge);
                 }
             } else if let Some((_, bridge)) = timer {

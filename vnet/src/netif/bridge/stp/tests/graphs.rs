@@ -71,7 +71,15 @@ fn live(seed: u64) -> Option<(Times, u64)> {
     }
     for link in 0..net.links.len() {
         net.run_for(Duration::from_millis(rng.below(50).into()));
-        net.set_up(link, true);
+        if rng.chance(0.5) {
+            net.set_up(link, true);
+            continue;
+        }
+        // One end after the other.
+        for end in net.links[link].ends {
+            net.port_up(end);
+            net.run_for(Duration::from_millis(rng.below(500).into()));
+        }
     }
     // Beyond the maximum age nobody hears of the root.
     if net.expected().iter().any(|(_, _, hops)| *hops >= 39) {

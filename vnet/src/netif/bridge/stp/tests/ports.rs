@@ -4,8 +4,6 @@ use std::num::NonZeroU32;
 
 use super::super::bpdu::{BpduError, Config, Rst};
 use super::super::config::{Edge, Segment};
-use super::super::engine::Refusal;
-use super::super::state::Role;
 use super::super::vector::{PortIdentifier, Ticks, Times, Vector};
 use super::*;
 use crate::base::switch::Switch as Switchable;

@@ -39,12 +39,23 @@ struct Current {
     disordered: Cell<bool>,
     /// The trail in `KEPT`, once there is one; null again when `KEPT` is gone.
     trail: Cell<*const Trail>,
-    /// This thread holds the lock of a vnet.
-    locked: Cell<bool>,
+    /// Which vnets this thread may enter.
+    locked: Cell<Hold>,
     /// This thread carries out the effects of an entry: it is in somebody's callback.
     in_effects: Cell<bool>,
     /// There is something in `DEFERRED`.
     deferred: Cell<bool>,
+}
+
+/// What keeps a thread from entering a vnet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// Nothing.
+    Free,
+    /// It carries out a part of a simulation, and the vnet may be in another one.
+    Part,
+    /// It holds the lock of a vnet.
+    Locked,
 }
 
 thread_local! {
@@ -55,7 +66,7 @@ thread_local! {
             last: Cell::new(ptr::null()),
             disordered: Cell::new(false),
             trail: Cell::new(ptr::null()),
-            locked: Cell::new(false),
+            locked: Cell::new(Hold::Free),
             in_effects: Cell::new(false),
             deferred: Cell::new(false),
         }
@@ -419,18 +430,42 @@ fn with_current<R>(core: *const VnetCore, f: impl FnOnce() -> R) -> R {
 /// When this thread holds a vnet's lock already: it was called back with it, and calls a vnet.
 #[inline]
 pub(crate) fn within_lock<R>(core: &Arc<VnetCore>, f: impl FnOnce() -> R) -> Option<R> {
-    struct Unlock;
+    struct Unlock(Hold);
     impl Drop for Unlock {
         fn drop(&mut self) {
-            CURRENT.with(|c| c.locked.set(false));
+            CURRENT.with(|c| c.locked.set(self.0));
         }
     }
-    if CURRENT.with(|c| c.locked.replace(true)) {
-        refuse_reentry();
+    let before = CURRENT.with(|c| c.locked.get());
+    if before != Hold::Free && !may_enter(core, before) {
         return None;
     }
-    let _unlock = Unlock;
+    CURRENT.with(|c| c.locked.set(Hold::Locked));
+    let _unlock = Unlock(before);
     Some(within(core, f))
+}
+
+/// Whether this thread may enter `core` though it is not free.
+#[cold]
+fn may_enter(core: &VnetCore, hold: Hold) -> bool {
+    match hold {
+        Hold::Free => {}
+        Hold::Part => core.check_part(),
+        Hold::Locked => {
+            refuse_reentry();
+            return false;
+        }
+    }
+    true
+}
+
+/// From now on, this thread carries out a part of a simulation, or no longer.
+pub(crate) fn set_in_part(is_in_part: bool) {
+    let hold = match is_in_part {
+        true => Hold::Part,
+        false => Hold::Free,
+    };
+    CURRENT.with(|c| c.locked.set(hold));
 }
 
 /// True when this thread may take a vnet's lock, which it does without entering. False when it
@@ -479,7 +514,7 @@ pub(crate) fn run_deferred() {
 
 /// True when this thread holds the lock of a vnet: it is inside a callback that has it.
 pub(crate) fn is_locked() -> bool {
-    CURRENT.with(|c| c.locked.get())
+    CURRENT.with(|c| c.locked.get() == Hold::Locked)
 }
 
 /// True when this thread is in a waker or a port's callback, called on behalf of a vnet. What runs

@@ -163,7 +163,6 @@ impl VnetCore {
         entry: Entry,
         f: &mut dyn FnMut(&mut Inside, &mut Cx),
     ) -> (Result<(), Gone>, Option<callback::Payload>) {
-        self.check_part();
         let (mut next, mut out, mut wreckage) = (None, None, None);
         let entered = within_lock(self, || {
             let mut state = self.state.lock();

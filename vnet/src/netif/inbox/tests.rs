@@ -37,6 +37,9 @@ proptest! {
     }
 }
 
+/// What one sends: when each item arrives, and what it is.
+type Sent = Vec<(u64, Item)>;
+
 proptest! {
     /// Whichever of several senders comes first, what arrives at one time comes out in the order of the interfaces, and
     /// of one interface in the order of sending.
@@ -47,7 +50,7 @@ proptest! {
         order in any::<u64>(),
     ) {
         let wires = wires(4);
-        let mut sent: Vec<Vec<(u64, Item)>> = (0..4).map(|_| Vec::new()).collect();
+        let mut sent: Vec<Sent> = (0..4).map(|_| Vec::new()).collect();
         for (number, (at, wire)) in (0..).zip(&frames) {
             let mut packet = Packet::incoming(Payload::from(vec![0; 60 + number]));
             packet.meta.rcvif = Some(wires[*wire]);
@@ -57,8 +60,8 @@ proptest! {
             let news = News { carrier: Carrier::Up, number };
             sent[*wire].push((*at, Item::Carrier(wires[*wire], news)));
         }
-        let seen = |interleave: &mut dyn FnMut(&[Vec<(u64, Item)>]) -> usize| {
-            let mut sent: Vec<Vec<(u64, Item)>> = sent
+        let seen = |interleave: &mut dyn FnMut(&[Sent]) -> usize| {
+            let mut sent: Vec<Sent> = sent
                 .iter()
                 .map(|of| of.iter().map(|(at, item)| (*at, copy(item))).collect())
                 .collect();

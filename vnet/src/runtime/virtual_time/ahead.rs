@@ -67,7 +67,7 @@ const PAYS: Pays = match cfg!(debug_assertions) {
     },
     true => Pays {
         entries: 1,
-        worth: 0,
+        worth: 1,
         stretch: 200,
         long_stretch: 1000,
         uneven: 1000,

@@ -7,6 +7,7 @@ use std::task::Waker;
 
 use crate::base::part;
 use crate::base::time::Instant;
+use crate::instance::context;
 use crate::instance::cores::VnetCore;
 use crate::instance::driver::TimerKey;
 use crate::instance::task::Task;
@@ -35,10 +36,12 @@ thread_local! {
 /// Gives it to this thread.
 pub(super) fn take_on(own: Own) {
     OWN.set(Some(own));
+    context::set_in_part(true);
 }
 
 /// Takes it away again.
 pub(super) fn give_back() -> Option<Own> {
+    context::set_in_part(false);
     OWN.take()
 }
 

@@ -50,12 +50,19 @@ impl System {
     pub fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
         let site = here();
         let mut future = pin!(future);
-        let waker = self.core.driver.waker();
+        let driver = &self.core.driver;
+        let waker = driver.waker();
+        // What it waits for is most likely in the vnet that it is in.
+        let vnet = Vnet::current().filter(|vnet| Arc::ptr_eq(&vnet.core.system, &self.core));
         loop {
             if let Poll::Ready(out) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
                 return Ok(out);
             }
-            match self.core.driver.wait(None, site) {
+            let waited = match &vnet {
+                Some(vnet) => driver.wait_in(&vnet.core, None, site),
+                None => driver.wait(None, site),
+            };
+            match waited {
                 Waited::Woken | Waited::TimedOut => {}
                 Waited::InVain(why) => return Err(Deadlock::new(self, why, site).into()),
                 Waited::WouldBlock => return Err(io::ErrorKind::WouldBlock.into()),

@@ -17,13 +17,14 @@ use std::time::Duration;
 use vnet::capture::FrameTap;
 use vnet::link::{Change, Shape};
 use vnet::net::UdpSocket;
+use vnet::parallel::Parallel;
 use vnet::record::Operation;
 use vnet::time::Instant;
 use vnet::{
     AdminState, BridgeConfig, Carrier, ClassMaps, CreateError, Denied, Direction, Forwarding,
     InitRecord, LaggConfig, LinkConfig, MacAddr, MemberConfig, MessageLayer, Offload, OwnedVnet,
-    Packet, Privilege, Privileges, Resource, RouterConfig, RunLimit, Stage, System, VlanConfig,
-    Vnet,
+    Packet, Privilege, Privileges, Resource, RouterConfig, RunLimit, Stage, System, VirtualConfig,
+    VlanConfig, Vnet,
 };
 use vnet_tests::topology::hosts;
 
@@ -38,7 +39,11 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
-        let system = System::virtual_time(1);
+        let config = VirtualConfig {
+            threads: 2,
+            ..VirtualConfig::default()
+        };
+        let system = System::virtual_time_with(1, config);
         let step = |name| InitRecord::new(name, Stage::Services, 0, |_| Ok(()), |_| Ok(()));
         let [house, upstairs, stranger] =
             ["house", "upstairs", "stranger"].map(|n| system.create(n).unwrap());
@@ -421,6 +426,18 @@ const OF_SYSTEM: &[(&str, Fate, Act)] = &[
         assert_eq!(found.iter().flatten().count(), 2);
         said(found)
     }),
+    ("parallel", Own, |s| {
+        let socket = UdpSocket::bind_in(&s.others[2], "192.0.2.2:2000").unwrap();
+        for _ in 0..100 {
+            socket.send_to(&[0], "192.0.2.1:9").unwrap();
+            s.system.run_for(SECOND).unwrap();
+        }
+        let told = s.tenant.system().parallel();
+        assert_eq!(told, Parallel::default());
+        // Builds without assertions do not look so soon.
+        assert!(s.system.parallel() != told || !cfg!(debug_assertions));
+        said(told)
+    }),
     ("names", Own, |s| {
         let names = s.tenant.system().names();
         assert_eq!(names, ["house.flat", "house.flat.room"]);
@@ -502,7 +519,7 @@ const OF_SYSTEM: &[(&str, Fate, Act)] = &[
         said(System::virtual_time(1).names())
     }),
     ("virtual_time_with", Own, |_| {
-        said(System::virtual_time_with(1, vnet::VirtualConfig::default()).names())
+        said(System::virtual_time_with(1, VirtualConfig::default()).names())
     }),
     ("manual", Own, |_| said(System::manual(1).names())),
     ("threads", Own, |_| String::new()),

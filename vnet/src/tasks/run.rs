@@ -195,11 +195,11 @@ impl System {
     }
 
     /// How much of a simulation several threads have carried out, and what stands in the way; see
-    /// [`VirtualConfig::threads`](crate::VirtualConfig::threads). Nothing, with any other driver, and for one thread.
+    /// [`VirtualConfig::threads`](crate::VirtualConfig::threads). Nothing, with any other driver, for one thread, and
+    /// without [`Privilege::System`](crate::Privilege).
     ///
     /// ```
     /// use std::time::Duration;
-    /// use vnet::parallel::Obstacle;
     /// use vnet::{System, VirtualConfig};
     ///
     /// let config = VirtualConfig { threads: 2, ..VirtualConfig::default() };
@@ -209,6 +209,10 @@ impl System {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn parallel(&self) -> Parallel {
-        self.core.driver.parallel()
+        match self.confined_to() {
+            None => self.core.driver.parallel(),
+            // What stands in the way may be another's, and by the events one could tell what others do.
+            Some(_) => Parallel::default(),
+        }
     }
 }

@@ -8,11 +8,6 @@ use super::{Inbox, MAX_BYTES, MAX_FRAMES};
 use crate::base::part;
 use crate::base::time::Instant;
 
-/// Takes what this thread has for a part, and leaves `room` in its place.
-pub(crate) fn take(part: u32, room: Vec<Crossing>) -> Vec<Crossing> {
-    part::take(part, room)
-}
-
 /// True when this thread has kept as much as it is to send at a time. With what a single event may send besides, it fits
 /// in an inbox with [room](Inbox::has_room) for all parts.
 pub(crate) fn is_much() -> bool {

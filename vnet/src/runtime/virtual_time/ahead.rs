@@ -16,10 +16,10 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use super::meeting::{Meeting, Start, Table};
+use super::meeting::{Meeting, Table};
 use super::own::{self, Own};
 use super::plan::{Graph, Plan};
 use super::world::{Member, Turn, World};
@@ -33,7 +33,7 @@ use crate::instance::apart::{crossing, look_at};
 use crate::instance::cores::VnetCore;
 use crate::instance::driver::{Driver, Happened};
 use crate::instance::parallel::{Feature, Obstacle};
-use crate::runtime::event::{Event, PartAgenda, disarm};
+use crate::runtime::event::{Event, disarm};
 
 /// When it is tried, and given up.
 struct Pays {
@@ -80,9 +80,11 @@ type Services = BTreeMap<u64, u64>;
 
 /// What all threads know.
 struct Shared {
-    start: Start,
+    /// Whether all threads could be started, which each of them waits for.
+    could_start: OnceLock<bool>,
     meeting: Meeting,
-    agendas: Vec<Mutex<Option<PartAgenda>>>,
+    /// What each has of its part, until it takes that.
+    owns: Vec<Mutex<Option<Own>>>,
     tables: [Table; 2],
     /// Up to when the simulation is to go.
     until: u64,
@@ -91,15 +93,11 @@ struct Shared {
     /// Events of the first thread after which it is over.
     stretch: u64,
     began: Instant,
-    parts: Arc<BTreeMap<u64, usize>>,
 }
 
 /// How a thread has ended.
 struct Done {
-    agenda: PartAgenda,
-    events: u64,
-    heard: Instant,
-    last: Instant,
+    own: Own,
     panic: Option<Payload>,
     /// Whether the windows had many events.
     was_worth_it: bool,
@@ -107,12 +105,9 @@ struct Done {
 
 impl Done {
     /// Nothing has been done of this.
-    fn nothing(agenda: PartAgenda) -> Done {
+    fn nothing(own: Own) -> Done {
         Done {
-            agenda,
-            events: 0,
-            heard: Instant::ZERO,
-            last: Instant::ZERO,
+            own,
             panic: None,
             was_worth_it: false,
         }
@@ -232,17 +227,18 @@ impl Virtual {
         self.is_divided.store(true, Ordering::Relaxed);
         let stretch = PAYS.stretch << world.stretches().min(8);
         drop(world);
-        let agendas = agendas.into_iter().map(Some);
+        let parts = Arc::new(parts);
+        let own = |(me, agenda)| Some(Own::new(agenda, &parts, me));
+        let owns = agendas.into_iter().enumerate().map(own);
         let shared = &Shared {
-            start: Start::new(),
+            could_start: OnceLock::new(),
             meeting: Meeting::new(threads),
-            agendas: agendas.map(|own| Mutex::new(Rank::Driver, own)).collect(),
+            owns: owns.map(|own| Mutex::new(Rank::Driver, own)).collect(),
             tables: [Table::new(threads), Table::new(threads)],
             until: until.as_nanos(),
             least: nanos(plan.least),
             stretch: stretch.min(PAYS.long_stretch),
             began: self.now(),
-            parts: Arc::new(parts),
         };
         let done: Vec<Done> = std::thread::scope(|scope| {
             let others: Vec<_> = (1..threads)
@@ -252,8 +248,12 @@ impl Virtual {
                     thread.spawn_scoped(scope, part).ok()
                 })
                 .collect();
-            shared.start.tell(others.len() + 1 == threads);
-            let mut done = self.carry_out_part(shared, 0);
+            let could_start = others.len() + 1 == threads;
+            shared
+                .could_start
+                .set(could_start)
+                .expect("it is told once");
+            let mut done = Vec::from_iter(self.carry_out_part(shared, 0));
             for other in others {
                 match other.join() {
                     Ok(other) => done.extend(other),
@@ -263,7 +263,7 @@ impl Virtual {
             done
         });
         // Without a thread for each, nobody has begun.
-        let left = shared.agendas.iter().filter_map(|own| own.lock().take());
+        let left = shared.owns.iter().filter_map(|own| own.lock().take());
         let done = done.into_iter().chain(left.map(Done::nothing)).collect();
         self.join_parts(vnets, done)
     }
@@ -279,15 +279,15 @@ impl Virtual {
         }
         let obstacle = match done.iter().all(|done| done.was_worth_it) {
             true => None,
-            false if done.iter().all(|done| done.events == 0) => Some(Obstacle::NoThread),
+            false if done.iter().all(|done| done.own.events == 0) => Some(Obstacle::NoThread),
             false => Some(Obstacle::TooNear),
         };
         let mut events = 0;
         for done in done {
-            world.agenda.join(done.agenda);
-            events += done.events;
-            world.hear_since(done.heard);
-            self.advance(&mut world, done.last);
+            world.agenda.join(done.own.agenda);
+            events += done.own.events;
+            world.hear_since(done.own.heard);
+            self.advance(&mut world, done.own.last);
             match (done.panic, &first_panic) {
                 (Some(panic), None) => first_panic = Some(panic),
                 (Some(panic), Some(_)) => callback::discard(panic),
@@ -310,23 +310,11 @@ impl Virtual {
     }
 
     /// Carries out the part of that number until all stop.
-    fn carry_out_part(&self, shared: &Shared, me: usize) -> Vec<Done> {
-        if !shared.start.wait() {
-            return Vec::new();
+    fn carry_out_part(&self, shared: &Shared, me: usize) -> Option<Done> {
+        if !shared.could_start.wait() {
+            return None;
         }
-        let Some(agenda) = shared.agendas[me].lock().take() else {
-            return Vec::new();
-        };
-        own::take_on(Own {
-            agenda,
-            events: 0,
-            heard: Instant::ZERO,
-            last: Instant::ZERO,
-            parts: Arc::clone(&shared.parts),
-            me,
-        });
-        part::set_now(shared.began);
-        part::set(self, me as u32 + 1);
+        own::take_on(self, shared.owns[me].lock().take()?, shared.began);
         let was_moving = MOVING.replace(true);
         let (mut panic, mut was_worth_it) = (None, true);
         let (mut has_room, mut is_behind, mut is_over) = (true, false, false);
@@ -372,16 +360,11 @@ impl Virtual {
             }
         }
         MOVING.set(was_moving);
-        part::set(self, 0);
-        let done = own::give_back().map(|own| Done {
-            agenda: own.agenda,
-            events: own.events,
-            heard: own.heard,
-            last: own.last,
+        Some(Done {
+            own: own::give_back(self),
             panic,
             was_worth_it,
-        });
-        done.into_iter().collect()
+        })
     }
 
     /// True when a thread of which the system does not know wants something.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::own;
 use crate::base::lock::{Condvar, Mutex, Rank};
+use crate::base::part;
 use crate::base::time::Instant;
 use crate::instance::apart::crossing::{self, Crossing};
 
@@ -56,36 +57,6 @@ impl Meeting {
     }
 }
 
-/// Whether all threads could be started, which each of them waits for.
-pub(super) struct Start {
-    could: Mutex<Option<bool>>,
-    told: Condvar,
-}
-
-impl Start {
-    pub(super) fn new() -> Start {
-        Start {
-            could: Mutex::new(Rank::Driver, None),
-            told: Condvar::new(),
-        }
-    }
-
-    pub(super) fn tell(&self, could: bool) {
-        *self.could.lock() = Some(could);
-        self.told.notify_all();
-    }
-
-    pub(super) fn wait(&self) -> bool {
-        let mut could = self.could.lock();
-        loop {
-            match *could {
-                Some(could) => return could,
-                None => self.told.wait(&mut could),
-            }
-        }
-    }
-}
-
 /// What the threads tell each other at a meeting. There are two, used in turn: what is told at one meeting has been read by
 /// all before the next but one.
 pub(super) struct Table {
@@ -116,7 +87,7 @@ impl Table {
         for (to, way) in self.ways[me].iter().enumerate().filter(|(to, _)| *to != me) {
             let mut way = way.lock();
             let room = std::mem::take(&mut *way);
-            *way = crossing::take(to as u32 + 1, room);
+            *way = part::take(to as u32 + 1, room);
             first = [first, crossing::first(&way)].into_iter().flatten().min();
         }
         let first = first.map_or(u64::MAX, Instant::as_nanos);

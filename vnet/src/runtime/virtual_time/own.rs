@@ -27,22 +27,41 @@ pub(super) struct Own {
     pub(super) me: usize,
 }
 
+const HERE: &str = "a thread with a part has it here";
+
 thread_local! {
     static OWN: RefCell<Option<Own>> = const { RefCell::new(None) };
     /// Calls that were made during the current event.
     static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Gives it to this thread.
-pub(super) fn take_on(own: Own) {
-    OWN.set(Some(own));
-    context::set_in_part(true);
+impl Own {
+    /// That of the part `me`, of which nothing has been carried out.
+    pub(super) fn new(agenda: PartAgenda, parts: &Arc<BTreeMap<u64, usize>>, me: usize) -> Own {
+        Own {
+            agenda,
+            events: 0,
+            heard: Instant::ZERO,
+            last: Instant::ZERO,
+            parts: Arc::clone(parts),
+            me,
+        }
+    }
 }
 
-/// Takes it away again.
-pub(super) fn give_back() -> Option<Own> {
+/// From now on, this thread carries out that part of the world of `driver`, where it is `now`.
+pub(super) fn take_on<D>(driver: &D, own: Own, now: Instant) {
+    part::set_now(now);
+    part::set(driver, own.me as u32 + 1);
+    context::set_in_part(true);
+    OWN.set(Some(own));
+}
+
+/// The part as this thread leaves it.
+pub(super) fn give_back<D>(driver: &D) -> Own {
+    part::set(driver, 0);
     context::set_in_part(false);
-    OWN.take()
+    OWN.take().expect(HERE)
 }
 
 /// Says that the next event begins.
@@ -52,7 +71,7 @@ pub(super) fn begin_event() {
 
 /// What is done with it.
 pub(super) fn with<R>(f: impl FnOnce(&mut Own) -> R) -> R {
-    OWN.with_borrow_mut(|own| f(own.as_mut().expect("a thread with a part has it here")))
+    OWN.with_borrow_mut(|own| f(own.as_mut().expect(HERE)))
 }
 
 /// [`Schedule::schedule`](crate::instance::task::Schedule::schedule), in a part.

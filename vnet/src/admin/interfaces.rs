@@ -364,7 +364,9 @@ impl Vnet {
         self.configure(|stack, cx| {
             let id = stack.ifs.id_of(name)?;
             let op = set_link(stack, cx, id, config)?;
-            stack.bridges.link_changed(&mut stack.ifs, cx.now, id);
+            if let Some(bridges) = stack.bridges.made() {
+                bridges.link_changed(&mut stack.ifs, cx.now, id);
+            }
             Ok(op)
         })
     }

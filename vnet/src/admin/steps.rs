@@ -43,7 +43,9 @@ fn remove_all(vnet: &Vnet) -> Result<(), StepError> {
         for id in inside.stack.ifs.ids() {
             remove_interface(&mut inside.stack, cx, id);
         }
-        inside.stack.bridges.reset();
+        if let Some(bridges) = inside.stack.bridges.made() {
+            bridges.reset();
+        }
         inside.stack.lldp.reset();
     })
 }

@@ -29,16 +29,28 @@ impl Default for Armed {
 /// The deadlines of many owners. Ties in time come up in the order they were armed.
 #[derive(Debug)]
 pub(crate) struct Deadlines<K> {
+    /// Made with the first entry: a vnet has several of these, most of which never have one.
+    armed: Option<Box<Entries<K>>>,
+}
+
+#[derive(Debug)]
+struct Entries<K> {
     heap: Heap<(Instant, u64), K>,
-    armed_count: u64,
+    count: u64,
+}
+
+impl<K> Default for Entries<K> {
+    fn default() -> Entries<K> {
+        Entries {
+            heap: Heap::default(),
+            count: 0,
+        }
+    }
 }
 
 impl<K> Default for Deadlines<K> {
     fn default() -> Deadlines<K> {
-        Deadlines {
-            heap: Heap::default(),
-            armed_count: 0,
-        }
+        Deadlines { armed: None }
     }
 }
 
@@ -55,27 +67,29 @@ impl<K: Copy> Deadlines<K> {
     #[inline(never)]
     fn arm_earlier(&mut self, armed: &mut Armed, key: K, at: Instant) {
         armed.at = at;
-        self.armed_count += 1;
-        let order = (at, self.armed_count);
-        if !self.heap.change(armed.entry, order) {
-            armed.entry = self.heap.push(order, key);
+        let Entries { heap, count } = &mut **self.armed.get_or_insert_default();
+        *count += 1;
+        let order = (at, *count);
+        if !heap.change(armed.entry, order) {
+            armed.entry = heap.push(order, key);
         }
     }
 
     /// When the next entry comes up.
     #[inline]
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.heap.next().map(|(at, _)| at)
+        self.armed.as_ref()?.heap.next().map(|(at, _)| at)
     }
 
     /// Removes and returns the next key whose entry is due at `now`. The caller resolves the key
     /// (it may be stale), calls [`Deadlines::disarm`] on its [`Armed`], acts on what is really due,
     /// and arms it again.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, K)> {
-        if self.next()? > now {
+        let heap = &mut self.armed.as_mut()?.heap;
+        if heap.next()?.0 > now {
             return None;
         }
-        self.heap.pop().map(|((at, _), key)| (at, key))
+        heap.pop().map(|((at, _), key)| (at, key))
     }
 
     /// Notes that the entry popped at `at` has been removed; returns whether it was this owner's.
@@ -89,25 +103,27 @@ impl<K: Copy> Deadlines<K> {
 
     /// Removes the entry of an owner that is removed or no longer has a deadline.
     pub(crate) fn forget(&mut self, armed: &mut Armed) {
-        self.heap.remove(armed.entry);
+        if let Some(entries) = &mut self.armed {
+            entries.heap.remove(armed.entry);
+        }
         *armed = Armed::default();
     }
 
     /// The number of entries, at most one per owner.
     pub(crate) fn len(&self) -> usize {
-        self.heap.len()
+        self.armed.as_ref().map_or(0, |entries| entries.heap.len())
     }
 
     /// True when nothing will come up.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.len() == 0
     }
 
     /// Removes every entry and releases the memory. For use when the owners are gone: what they
     /// have in their [`Armed`] could match other owners' entries.
     pub(crate) fn reset(&mut self) {
-        self.heap = Heap::default();
+        self.armed = None;
     }
 }
 

@@ -7,8 +7,11 @@ use std::ops::{Deref, DerefMut};
 /// What can be made when it is needed. A shared reference must not allow to change anything in it: the one that nobody
 /// uses is everybody's.
 pub(crate) trait Part: Sized + 'static {
-    /// A new one. Its randomness follows from the seed.
-    fn seeded(seed: u64) -> Self;
+    /// What its randomness follows from: a number that was drawn when the vnet was made, or nothing.
+    type Seed: Copy;
+
+    /// A new one.
+    fn seeded(seed: Self::Seed) -> Self;
 
     /// One that nobody has used, and nobody ever will.
     fn unused() -> &'static Self;
@@ -18,24 +21,26 @@ pub(crate) trait Part: Sized + 'static {
 /// to do on one that is not there, ask [`OnUse::made`] first.
 pub(crate) struct OnUse<T: Part> {
     made: Option<Box<T>>,
-    unused: &'static T,
-    seed: u64,
+    seed: T::Seed,
 }
 
 impl<T: Part> OnUse<T> {
     /// One that is made from this seed, once it is used.
-    pub(crate) fn new(seed: u64) -> OnUse<T> {
-        OnUse {
-            made: None,
-            unused: T::unused(),
-            seed,
-        }
+    pub(crate) const fn new(seed: T::Seed) -> OnUse<T> {
+        OnUse { made: None, seed }
     }
 
     /// The part, if it was ever used.
     #[inline]
     pub(crate) fn made(&mut self) -> Option<&mut T> {
         self.made.as_deref_mut()
+    }
+
+    /// The part to be looked at, if it was ever used. Where one that nobody has used has nothing to say, this takes less
+    /// than to look at that one.
+    #[inline]
+    pub(crate) fn used(&self) -> Option<&T> {
+        self.made.as_deref()
     }
 
     #[cold]
@@ -49,7 +54,10 @@ impl<T: Part> Deref for OnUse<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        self.made.as_deref().unwrap_or(self.unused)
+        match &self.made {
+            Some(made) => made,
+            None => T::unused(),
+        }
     }
 }
 
@@ -62,6 +70,12 @@ impl<T: Part> DerefMut for OnUse<T> {
         self.made
             .as_deref_mut()
             .expect("it was made, if it was not there")
+    }
+}
+
+impl<T: Part<Seed = ()>> Default for OnUse<T> {
+    fn default() -> OnUse<T> {
+        OnUse::new(())
     }
 }
 
@@ -79,6 +93,8 @@ mod tests {
     struct Dice(u64);
 
     impl Part for Dice {
+        type Seed = u64;
+
         fn seeded(seed: u64) -> Dice {
             Dice(seed)
         }

@@ -17,7 +17,13 @@ impl Rng {
     /// An independent stream for `label`, which depends on this stream's state and the label
     /// only; this stream advances by one draw.
     pub fn split(&mut self, label: u64) -> Rng {
-        Rng::seeded(self.u64() ^ label.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        Rng::seeded(self.split_seed(label))
+    }
+
+    /// The seed of the stream that [`Rng::split`] would split off, for one that may never be drawn from; this stream
+    /// advances by one draw.
+    pub(crate) fn split_seed(&mut self, label: u64) -> u64 {
+        self.u64() ^ label.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     /// 64 uniform bits.

@@ -13,16 +13,16 @@ const VERY_FEW: usize = 8;
 /// A sorted map. Lookups take logarithmic time, and so does every change of a large one.
 #[derive(Clone, Debug)]
 pub(crate) enum Sorted<K, V> {
-    /// By key, in a vector with no room to spare.
-    Few(Vec<(K, V)>),
-    /// It has been larger than [`FEW`], and not empty since.
-    Many(BTreeMap<K, V>),
+    /// By key, with no room to spare.
+    Few(Box<[(K, V)]>),
+    /// It has been larger than [`FEW`], and not empty since. In a box, so that one without entries is as small as can be.
+    Many(Box<BTreeMap<K, V>>),
 }
 
 impl<K, V> Default for Sorted<K, V> {
     /// Empty, without memory.
     fn default() -> Sorted<K, V> {
-        Sorted::Few(Vec::new())
+        Sorted::Few(Box::default())
     }
 }
 
@@ -33,13 +33,15 @@ impl<K: Ord, V> Sorted<K, V> {
             Sorted::Few(few) => match few.binary_search_by(|(k, _)| k.cmp(&key)) {
                 Ok(at) => few[at].1 = value,
                 Err(at) if few.len() < FEW => {
-                    few.reserve_exact(1);
-                    few.insert(at, (key, value));
+                    let mut entries = mem::take(few).into_vec();
+                    entries.reserve_exact(1);
+                    entries.insert(at, (key, value));
+                    *few = entries.into_boxed_slice();
                 }
                 Err(_) => {
                     let mut many: BTreeMap<K, V> = mem::take(few).into_iter().collect();
                     many.insert(key, value);
-                    *self = Sorted::Many(many);
+                    *self = Sorted::Many(Box::new(many));
                 }
             },
             Sorted::Many(many) => {
@@ -56,7 +58,10 @@ impl<K: Ord, V> Sorted<K, V> {
         let removed = match self {
             Sorted::Few(few) => {
                 let at = few.binary_search_by(|(k, _)| k.borrow().cmp(key)).ok()?;
-                Some(few.remove(at).1)
+                let mut entries = mem::take(few).into_vec();
+                let (_, removed) = entries.remove(at);
+                *few = entries.into_boxed_slice();
+                Some(removed)
             }
             Sorted::Many(many) => many.remove(key),
         };
@@ -94,7 +99,11 @@ impl<K: Ord, V> Sorted<K, V> {
     /// Removes all entries for which `keep` is false, in the order of their keys.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
         match self {
-            Sorted::Few(few) => few.retain_mut(|(k, v)| keep(k, v)),
+            Sorted::Few(few) => {
+                let mut entries = mem::take(few).into_vec();
+                entries.retain_mut(|(k, v)| keep(k, v));
+                *few = entries.into_boxed_slice();
+            }
             Sorted::Many(many) => many.retain(keep),
         }
         if self.is_empty() {
@@ -202,6 +211,9 @@ mod tests {
         }
     }
 
+    /// None takes two words, whatever its entries are.
+    const _: () = assert!(size_of::<Sorted<u64, [u64; 8]>>() == 16);
+
     #[test]
     fn one_entry_takes_the_memory_of_one() {
         let mut sorted = Sorted::default();
@@ -209,8 +221,8 @@ mod tests {
         let Sorted::Few(few) = &sorted else {
             panic!("there is but one");
         };
-        assert_eq!(few.capacity(), 1);
+        assert_eq!(few.len(), 1);
         assert_eq!(sorted.remove(&1), Some('a'));
-        assert!(matches!(&sorted, Sorted::Few(few) if few.capacity() == 0));
+        assert!(matches!(&sorted, Sorted::Few(few) if few.is_empty()));
     }
 }

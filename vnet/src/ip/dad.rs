@@ -119,6 +119,8 @@ struct Detection {
 }
 
 impl Part for Dad {
+    type Seed = u64;
+
     fn seeded(seed: u64) -> Dad {
         Dad::new(seed)
     }

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use slotmap::{Key, new_key_type};
 
@@ -25,7 +26,7 @@ use super::verdict::{
 use crate::base::deadline::{Armed, Deadlines};
 use crate::base::id::IfId;
 use crate::base::map::Map;
-use crate::base::on_use::OnUse;
+use crate::base::on_use::{OnUse, Part};
 use crate::base::rng::Rng;
 use crate::base::slab::Slab;
 use crate::base::stats::{DropReason, Stats};
@@ -93,11 +94,24 @@ pub(crate) struct Times {
     pub retrans: Option<Duration>,
 }
 
+impl Part for NeighCache {
+    type Seed = u64;
+
+    fn seeded(seed: u64) -> NeighCache {
+        NeighCache::new(Rng::seeded(seed))
+    }
+
+    fn unused() -> &'static NeighCache {
+        static UNUSED: LazyLock<NeighCache> = LazyLock::new(|| NeighCache::seeded(0));
+        &UNUSED
+    }
+}
+
 impl NeighCache {
     /// An empty cache with its own random stream.
-    pub(crate) fn new(config: NeighConfig, mut rng: Rng) -> NeighCache {
-        let mut cache = NeighCache {
-            config: OnUse::new(0),
+    pub(crate) fn new(mut rng: Rng) -> NeighCache {
+        NeighCache {
+            config: OnUse::default(),
             index: Map::seeded(rng.u64()),
             recent: [NeighKey::null(); RECENT],
             rng,
@@ -109,9 +123,7 @@ impl NeighCache {
             held: HeldCount::default(),
             resolving: 0,
             said: BTreeMap::new(),
-        };
-        cache.set_config(config);
-        cache
+        }
     }
 
     /// The hot path of [`NeighCache::resolve`]: the address to send to, when it is known.

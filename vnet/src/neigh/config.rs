@@ -1,7 +1,5 @@
 //! Times and limits of the neighbour cache.
 
-use std::sync::LazyLock;
-
 use crate::base::on_use::Part;
 use crate::base::switch::Switch;
 use crate::base::time::Duration;
@@ -41,18 +39,26 @@ pub(crate) struct NeighConfig {
 }
 
 impl Part for NeighConfig {
-    fn seeded(_: u64) -> NeighConfig {
-        NeighConfig::default()
+    type Seed = ();
+
+    fn seeded((): ()) -> NeighConfig {
+        NeighConfig::DEFAULT
     }
 
     fn unused() -> &'static NeighConfig {
-        static UNUSED: LazyLock<NeighConfig> = LazyLock::new(NeighConfig::default);
+        static UNUSED: NeighConfig = NeighConfig::DEFAULT;
         &UNUSED
     }
 }
 
 impl Default for NeighConfig {
     fn default() -> NeighConfig {
+        NeighConfig::DEFAULT
+    }
+}
+
+impl NeighConfig {
+    const DEFAULT: NeighConfig = {
         NeighConfig {
             reachable: Duration::from_secs(30),
             delay_first_probe: Duration::from_secs(5),
@@ -69,5 +75,5 @@ impl Default for NeighConfig {
             defend_interval: Duration::from_secs(10),
             proxy: Switch::Off,
         }
-    }
+    };
 }

@@ -400,7 +400,9 @@ impl Stack {
         if let Some(autoconf) = self.ip.autoconf.made() {
             autoconf.forget_link(ifid);
         }
-        self.neigh.forget_times(ifid);
+        if let Some(neigh) = self.neigh.made() {
+            neigh.forget_times(ifid);
+        }
         if let Some(netif) = self.ifs.get_mut(ifid) {
             netif.said_mtu = u16::MAX;
         }

@@ -151,12 +151,18 @@ impl Stack {
     }
 
     pub(crate) fn uninit_udp(&mut self, cx: &mut Cx) {
-        self.udp.teardown(cx.out);
+        if let Some(udp) = self.udp.made() {
+            udp.teardown(cx.out);
+        }
     }
 
     pub(crate) fn uninit_raw(&mut self, cx: &mut Cx) {
-        self.raw.teardown(cx.out);
-        self.echo.teardown(cx.out);
+        if let Some(raw) = self.raw.made() {
+            raw.teardown(cx.out);
+        }
+        if let Some(echo) = self.echo.made() {
+            echo.teardown(cx.out);
+        }
     }
 
     pub(crate) fn uninit_ip(&mut self, cx: &mut Cx) {
@@ -167,6 +173,8 @@ impl Stack {
     }
 
     pub(crate) fn uninit_neigh(&mut self, cx: &mut Cx) {
-        self.neigh.teardown(cx.stats);
+        if let Some(neigh) = self.neigh.made() {
+            neigh.teardown(cx.stats);
+        }
     }
 }

@@ -6,6 +6,8 @@ use crate::base::time::Instant;
 use crate::ip::family::{V4, V6};
 use crate::ip::fib::Origin;
 use crate::ip::{Refusal, Way};
+use crate::neigh::NeighCache;
+use crate::netif::Bridges;
 use crate::packet::Cx;
 
 impl Stack {
@@ -14,10 +16,10 @@ impl Stack {
         // Asked at each entry: none is told by the greatest time, which costs no branch.
         let or_never = |at: Option<Instant>| at.unwrap_or(Instant::MAX);
         let next = or_never(self.tcp.next_deadline())
-            .min(or_never(self.neigh.next_deadline()))
+            .min(or_never(self.neigh.used().and_then(NeighCache::next_deadline)))
             .min(or_never(self.ip.next_deadline()))
             .min(or_never(self.ifs.link_deadline()))
-            .min(or_never(self.bridges.next_deadline()))
+            .min(or_never(self.bridges.used().and_then(Bridges::next_deadline)))
             .min(or_never(self.lldp.next_deadline()));
         let next = (next != Instant::MAX).then_some(next);
         debug_assert_eq!(
@@ -32,10 +34,10 @@ impl Stack {
     pub(crate) fn deadlines(&self) -> [(&'static str, Option<Instant>); 6] {
         [
             ("tcp", self.tcp.next_deadline()),
-            ("neighbours", self.neigh.next_deadline()),
+            ("neighbours", self.neigh.used().and_then(NeighCache::next_deadline)),
             ("ip", self.ip.next_deadline()),
             ("links", self.ifs.link_deadline()),
-            ("bridges", self.bridges.next_deadline()),
+            ("bridges", self.bridges.used().and_then(Bridges::next_deadline)),
             ("lldp", self.lldp.next_deadline()),
         ]
     }
@@ -49,7 +51,7 @@ impl Stack {
         if is_due(self.tcp.next_deadline()) {
             self.tcp.on_deadline(cx);
         }
-        if is_due(self.neigh.next_deadline()) {
+        if is_due(self.neigh.used().and_then(NeighCache::next_deadline)) {
             while let Some(silent) = self.neigh.on_deadline(cx) {
                 let way = Way {
                     ifid: silent.ifid,
@@ -86,7 +88,7 @@ impl Stack {
                 self.lagg_is_due(cx, lagg);
             }
         }
-        if is_due(self.bridges.next_deadline()) {
+        if is_due(self.bridges.used().and_then(Bridges::next_deadline)) {
             self.bridges.on_deadline(&mut self.ifs, now);
         }
         if is_due(self.lldp.next_deadline()) {

@@ -15,6 +15,7 @@ use crate::netif::bridge::members::DEFAULT_STATIONS;
 use crate::netif::table::DEFAULT_LINK_BYTES;
 use crate::netif::{AdminError, inbox};
 use crate::transport::error::SocketError;
+use crate::neigh::NeighCache;
 use crate::transport::tcp::TcpConfig;
 
 macro_rules! resources {
@@ -360,12 +361,22 @@ impl Stack {
             Resource::Routes => self.ip.set_max_routes(size),
             Resource::Neighbours => {
                 let mut config = self.neigh.config().clone();
-                config.limit = size;
-                self.neigh.set_config(config);
+                if config.limit != size {
+                    config.limit = size;
+                    self.neigh.set_config(config);
+                }
             }
-            Resource::Stations => self.bridges.account.set_limit(limit),
+            Resource::Stations => {
+                if self.bridges.account().limit() != limit {
+                    self.bridges.limit_stations(limit);
+                }
+            }
             Resource::ReassemblyBytes => self.ip.set_max_fragment_bytes(size),
-            Resource::Backlog => self.tcp.config_mut().max_backlog = size,
+            Resource::Backlog => {
+                if self.tcp.config().max_backlog != size {
+                    self.tcp.config_mut().max_backlog = size;
+                }
+            }
         }
     }
 
@@ -392,7 +403,7 @@ impl Stack {
             Resource::Routes => (self.ip.route_count() as u64, 0),
             Resource::Neighbours => (self.neigh.len() as u64, dropped(DropReason::NeighbourLimit)),
             Resource::Stations => {
-                let account = &self.bridges.account;
+                let account = self.bridges.account();
                 (account.held(), account.refused())
             }
             Resource::ReassemblyBytes => (
@@ -421,8 +432,8 @@ impl Stack {
         limits.note(Resource::Children, limits.children_now);
         limits.note(Resource::LinkBytes, self.ifs.link_account.held());
         limits.note(Resource::Routes, self.ip.route_count() as u64);
-        limits.note(Resource::Neighbours, self.neigh.len() as u64);
-        limits.note(Resource::Stations, self.bridges.account.held());
+        limits.note(Resource::Neighbours, self.neigh.used().map_or(0, NeighCache::len) as u64);
+        limits.note(Resource::Stations, self.bridges.used().map_or(0, |b| b.account().held()));
         limits.note(Resource::ReassemblyBytes, self.ip.fragment_bytes() as u64);
         if self.limits.of(Resource::Sockets) != Resource::UNLIMITED {
             self.share_sockets();
@@ -439,7 +450,7 @@ impl Stack {
     pub(crate) fn observe_sent(&mut self) {
         let held = self.ifs.link_account.held();
         self.limits.note(Resource::LinkBytes, held);
-        let neighbours = self.neigh.len() as u64;
+        let neighbours = self.neigh.used().map_or(0, NeighCache::len) as u64;
         self.limits.note(Resource::Neighbours, neighbours);
     }
 
@@ -458,7 +469,7 @@ impl Stack {
             && seen(Resource::LinkBytes, self.ifs.link_account.held())
             && seen(Resource::Routes, self.ip.route_count() as u64)
             && seen(Resource::Neighbours, self.neigh.len() as u64)
-            && seen(Resource::Stations, self.bridges.account.held())
+            && seen(Resource::Stations, self.bridges.account().held())
             && seen(Resource::ReassemblyBytes, self.ip.fragment_bytes() as u64)
     }
 
@@ -477,11 +488,12 @@ impl Stack {
         let limit = self.limits.of(Resource::BufferedBytes);
         let held = self.limits.tcp_bytes_seen + self.datagram_bytes();
         self.limits.buffers_are_full = held >= limit;
-        for account in [
-            self.udp.sockets.account_mut(),
-            self.raw.sockets.account_mut(),
-            self.echo.sockets.account_mut(),
-        ] {
+        let accounts = [
+            self.udp.made().map(|udp| udp.sockets.account_mut()),
+            self.raw.made().map(|raw| raw.sockets.account_mut()),
+            self.echo.made().map(|echo| echo.sockets.account_mut()),
+        ];
+        for account in accounts.into_iter().flatten() {
             let others = held - account.bytes() as u64;
             let left = match limit {
                 Resource::UNLIMITED => usize::MAX,

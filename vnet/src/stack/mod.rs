@@ -52,6 +52,7 @@ use limits::{Limiter, Resource};
 use merging::Merging;
 
 use crate::base::id::IfId;
+use crate::base::on_use::OnUse;
 use crate::base::rng::Rng;
 use crate::base::switch::Switch;
 use crate::icmp::Icmp;
@@ -63,7 +64,7 @@ use crate::ip::route::Route;
 use crate::ip::state::AddressError;
 use crate::ip::v6;
 use crate::ip::v6::autoconf::Accept;
-use crate::neigh::{NeighCache, NeighConfig};
+use crate::neigh::NeighCache;
 use crate::netif::inbox::News;
 use crate::netif::lldp::Lldp;
 use crate::netif::member::Member;
@@ -73,7 +74,7 @@ use crate::packet::header::zone;
 use crate::packet::{Cx, MacAddr};
 use crate::transport::echo::Echo;
 use crate::transport::raw::Raw;
-use crate::transport::tcp::{Tcp, TcpConfig};
+use crate::transport::tcp::Tcp;
 use crate::transport::udp::Udp;
 
 /// The protocols of one vnet. Everything in it is reached under the vnet's lock.
@@ -81,21 +82,21 @@ pub(crate) struct Stack {
     /// Interfaces.
     pub ifs: IfTable,
     /// Bridges over them.
-    pub bridges: Bridges,
+    pub bridges: OnUse<Bridges>,
     /// What it says of itself on its wires, and who says so.
     pub lldp: Lldp,
     /// Addresses, routes, fragments.
     pub ip: Ip,
     /// Neighbours.
-    pub neigh: NeighCache,
+    pub neigh: OnUse<NeighCache>,
     /// ICMP's rate limit.
     pub icmp: Icmp,
     /// UDP sockets.
-    pub udp: Udp,
+    pub udp: OnUse<Udp>,
     /// Raw sockets.
-    pub raw: Raw,
+    pub raw: OnUse<Raw>,
     /// Echo sockets.
-    pub echo: Echo,
+    pub echo: OnUse<Echo>,
     /// TCP connections and listeners.
     pub tcp: Tcp,
     /// Whether sockets for IPv6 leave IPv4 to others, where their programs do not say (`IPV6_V6ONLY`).
@@ -126,16 +127,16 @@ enum StreamLabel {
 impl Stack {
     /// A stack without interfaces, of a vnet of this name. It holds next to no memory.
     pub(crate) fn new(rng: &mut Rng, name: &str) -> Stack {
-        let mut stream = |label: StreamLabel| rng.split(label as u64);
+        let mut seed = |label: StreamLabel| rng.split_seed(label as u64);
         Stack {
             ifs: IfTable::default(),
-            bridges: Bridges::default(),
+            bridges: OnUse::default(),
             lldp: Lldp::new(name),
-            neigh: NeighCache::new(NeighConfig::default(), stream(StreamLabel::Neigh)),
-            udp: Udp::new(stream(StreamLabel::Udp)),
-            raw: Raw::new(stream(StreamLabel::Raw)),
-            echo: Echo::new(stream(StreamLabel::Echo)),
-            tcp: Tcp::new(TcpConfig::default(), &mut stream(StreamLabel::Tcp)),
+            neigh: OnUse::new(seed(StreamLabel::Neigh)),
+            udp: OnUse::new(seed(StreamLabel::Udp)),
+            raw: OnUse::new(seed(StreamLabel::Raw)),
+            echo: OnUse::new(seed(StreamLabel::Echo)),
+            tcp: Tcp::new(&mut Rng::seeded(seed(StreamLabel::Tcp))),
             icmp: Icmp::default(),
             ip: Ip::new(rng),
             // As on Linux; of the BSDs, where it is the other way round, OpenBSD knows nothing else.
@@ -357,7 +358,9 @@ impl Stack {
         match addr {
             IpAddr::V4(_) => {
                 self.forget_redirects_v4();
-                self.neigh.forget_defence(ifid, addr);
+                if let Some(neigh) = self.neigh.made() {
+                    neigh.forget_defence(ifid, addr);
+                }
             }
             IpAddr::V6(addr) => {
                 self.ip.v6.groups.leave(v6::solicited_node(addr), ifid);
@@ -526,7 +529,9 @@ impl Stack {
             }
             let carrier = |s: &Stack| bridge.and_then(|b| s.ifs.get(b)).map(|b| b.carrier);
             let before = carrier(self);
-            self.bridges.state_changed(&mut self.ifs, cx.now, id);
+            if let Some(bridges) = self.bridges.made() {
+                bridges.state_changed(&mut self.ifs, cx.now, id);
+            }
             if carrier(self) != before {
                 changed.extend(bridge);
             }
@@ -576,7 +581,9 @@ impl Stack {
     /// These interfaces have other MAC addresses than the ones that they had.
     pub(crate) fn readdressed(&mut self, cx: &mut Cx, had: Vec<(IfId, MacAddr)>) {
         for (ifid, old) in had {
-            self.bridges.mac_changed(&mut self.ifs, cx.now, ifid, old);
+            if let Some(bridges) = self.bridges.made() {
+                bridges.mac_changed(&mut self.ifs, cx.now, ifid, old);
+            }
             self.announce_addresses(ifid);
             self.keep_own_addresses(ifid);
         }
@@ -585,8 +592,12 @@ impl Stack {
     /// An interface leads to other stations from now on: nobody is where he was, and the interface is as
     /// good as new to a bridge that it is a member of, and to what stands on it.
     pub(crate) fn moved(&mut self, cx: &mut Cx, ifid: IfId) {
-        self.neigh.forget_learned(cx.stats, ifid);
-        self.bridges.forget_stations(&self.ifs, ifid);
+        if let Some(neigh) = self.neigh.made() {
+            neigh.forget_learned(cx.stats, ifid);
+        }
+        if let Some(bridges) = self.bridges.made() {
+            bridges.forget_stations(&self.ifs, ifid);
+        }
         self.forget_link(ifid);
         self.follow_routers();
         let Some(carrier) = self.ifs.get(ifid).map(|i| i.carrier) else {
@@ -652,7 +663,9 @@ impl Stack {
         let bridge = bridge.map(|b| b.ifid);
         let itself = self.ifs.get(ifid).and_then(|i| i.kind.bridge());
         let free = itself.map_or(Vec::new(), |id| self.bridges.members(id));
-        self.bridges.forget(&mut self.ifs, cx.now, ifid);
+        if let Some(bridges) = self.bridges.made() {
+            bridges.forget(&mut self.ifs, cx.now, ifid);
+        }
         for member in self.ifs.members_of_lagg(ifid) {
             self.leave_lagg(cx, member);
         }
@@ -667,7 +680,9 @@ impl Stack {
         // It may go on in another vnet, where other routers speak.
         self.forget_link(ifid);
         self.ip.remove_interface(ifid);
-        self.neigh.remove_interface(cx.stats, ifid);
+        if let Some(neigh) = self.neigh.made() {
+            neigh.remove_interface(cx.stats, ifid);
+        }
         self.lldp.forget(ifid);
         self.announcements.retain(|(id, _)| *id != ifid);
         if let Some(loopback) = self.loopback() {

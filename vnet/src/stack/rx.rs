@@ -541,7 +541,7 @@ fn prerouting<V: Version>(
 
 /// The stage of what is for us.
 fn input(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
-    let seen_raw = s.raw.listens_to(info.proto.0) && raw_copy(s, cx, info, &packet);
+    let seen_raw = s.raw.used().is_some_and(|raw| raw.listens_to(info.proto.0)) && raw_copy(s, cx, info, &packet);
     match info.proto {
         IpProto::TCP => tcp(s, cx, info, cast, packet),
         IpProto::UDP => udp(s, cx, info, cast, packet),
@@ -601,7 +601,8 @@ fn icmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
                 len: payload.len(),
                 ttl: info.hop_limit,
             };
-            match s.echo.input(cx, ident, reply) {
+            let echo = s.echo.made();
+            match echo.map_or(SocketVerdict::NoSocket, |e| e.input(cx, ident, reply)) {
                 SocketVerdict::Delivered => cx.stats.delivered += 1,
                 SocketVerdict::NoSocket => cx.stats.drop_rx(DropReason::IcmpIgnored),
                 SocketVerdict::Drop(reason) => cx.stats.drop_rx(reason),

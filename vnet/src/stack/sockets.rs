@@ -168,7 +168,9 @@ impl Stack {
 
     /// Sockets that are not TCP's.
     pub(super) fn datagram_sockets(&self) -> usize {
-        self.udp.sockets.len() + self.raw.sockets.len() + self.echo.sockets.len()
+        let udp = self.udp.used().map_or(0, |udp| udp.sockets.len());
+        let raw = self.raw.used().map_or(0, |raw| raw.sockets.len());
+        udp + raw + self.echo.used().map_or(0, |echo| echo.sockets.len())
     }
 }
 

@@ -32,7 +32,7 @@ use crate::ip::fib::Origin;
 use crate::ip::input::Version;
 use crate::ip::versions::{self, Fit, PrependError};
 use crate::ip::{Outgoing, Refusal, Way};
-use crate::neigh;
+use crate::neigh::{self, NeighCache};
 use crate::netif::bridge::introduce::Introduction;
 use crate::netif::bridge::snooping::read::Question;
 use crate::netif::bridge::spanning::Said;
@@ -69,11 +69,11 @@ pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) -> bool {
         has_sent = true;
         segment(s, cx, out);
     }
-    while let Some(probe) = s.neigh.poll_request() {
+    while let Some(probe) = s.neigh.made().and_then(NeighCache::poll_request) {
         has_sent = true;
         neighbours::request(s, cx, probe);
     }
-    while let Some(said) = s.bridges.poll_transmit(cx.now) {
+    while let Some(said) = s.bridges.made().and_then(|b| b.poll_transmit(cx.now)) {
         has_sent = true;
         match said {
             Said::Bpdu(ifid, bpdu) => spanning_tree(s, cx, ifid, &bpdu),
@@ -97,7 +97,9 @@ fn segment(s: &mut Stack, cx: &mut Cx, out: &mut SegmentOut) {
             Some(_) => ways::way_by(s, dst, out.by),
         }
     {
-        s.neigh.confirm(cx.now, way.ifid, way.hop);
+        if let Some(neigh) = s.neigh.made() {
+            neigh.confirm(cx.now, way.ifid, way.hop);
+        }
     }
     let header_len = out.header.len();
     let segment_len = header_len + out.gso.map_or(out.payload.len(), usize::from);

@@ -101,6 +101,8 @@ const SOLICITATION_INTERVAL: Duration = Duration::from_secs(4);
 const TWO_HOURS: Duration = Duration::from_secs(7200);
 
 impl Part for Autoconf {
+    type Seed = u64;
+
     fn seeded(seed: u64) -> Autoconf {
         Autoconf::new(seed)
     }

@@ -50,8 +50,10 @@ pub(in crate::neigh) struct World {
 
 impl World {
     pub(in crate::neigh) fn new(config: NeighConfig) -> World {
+        let mut cache = NeighCache::new(Rng::seeded(7));
+        cache.set_config(config);
         World {
-            cache: NeighCache::new(config, Rng::seeded(7)),
+            cache,
             now: Instant::ZERO,
             stats: Stats::default(),
             round_trip: Duration::ZERO,

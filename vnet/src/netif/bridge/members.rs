@@ -1,7 +1,7 @@
 //! The bridges of a vnet: who is a member of which, and what happens when an interface comes, goes
 //! or changes.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::Bridge;
 use super::config::{BridgeId, MemberConfig, Membership, Treatment};
@@ -9,6 +9,7 @@ use super::fdb::{FdbEntry, Fid, Origin, is_learned};
 use super::snooping::Snooper;
 use crate::base::deadline::Deadlines;
 use crate::base::id::IfId;
+use crate::base::on_use::Part;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
 use crate::link::Account;
@@ -28,7 +29,7 @@ pub(crate) struct Bridges {
     /// Those that may have something to send.
     pub(super) sending: Vec<BridgeId>,
     /// The stations that they know, and how many those may be.
-    pub(crate) account: Arc<Account>,
+    account: Arc<Account>,
 }
 
 impl Default for Bridges {
@@ -39,6 +40,19 @@ impl Default for Bridges {
             sending: Vec::new(),
             account: Arc::new(Account::new(DEFAULT_STATIONS)),
         }
+    }
+}
+
+impl Part for Bridges {
+    type Seed = ();
+
+    fn seeded((): ()) -> Bridges {
+        Bridges::default()
+    }
+
+    fn unused() -> &'static Bridges {
+        static UNUSED: LazyLock<Bridges> = LazyLock::new(Bridges::default);
+        &UNUSED
     }
 }
 
@@ -53,6 +67,17 @@ impl Bridges {
     #[inline]
     pub(crate) fn get_mut(&mut self, id: BridgeId) -> Option<&mut Bridge> {
         self.bridges.get_mut(id)
+    }
+
+    /// The stations that they know, how many those may be, and how often there was no room for one.
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Changes how many stations they may know. Those that they know stay.
+    // Mutable, since an account can be changed without it: one that nobody uses is everybody's.
+    pub(crate) fn limit_stations(&mut self, limit: u64) {
+        self.account.set_limit(limit);
     }
 
     /// Makes a bridge without members, which is the interface `ifid` with the address `mac`.

@@ -5,6 +5,7 @@ use super::ecn::EcnUse;
 /// Whether an optional part of the protocol is used: when the peer agrees, or neither offered nor
 /// accepted.
 pub(crate) use crate::base::switch::Switch as Feature;
+use crate::base::on_use::Part;
 use crate::base::time::Duration;
 
 /// Tunables of TCP in one vnet. A change concerns connections and listeners made from then on,
@@ -96,8 +97,27 @@ pub(crate) struct TcpConfig {
     pub sack: Feature,
 }
 
+impl Part for TcpConfig {
+    type Seed = ();
+
+    fn seeded((): ()) -> TcpConfig {
+        TcpConfig::DEFAULT
+    }
+
+    fn unused() -> &'static TcpConfig {
+        static UNUSED: TcpConfig = TcpConfig::DEFAULT;
+        &UNUSED
+    }
+}
+
 impl Default for TcpConfig {
     fn default() -> TcpConfig {
+        TcpConfig::DEFAULT
+    }
+}
+
+impl TcpConfig {
+    const DEFAULT: TcpConfig = {
         TcpConfig {
             send_buffer: 1 << 20,
             recv_buffer: 1 << 20,
@@ -138,5 +158,5 @@ impl Default for TcpConfig {
             window_scaling: Feature::On,
             sack: Feature::On,
         }
-    }
+    };
 }

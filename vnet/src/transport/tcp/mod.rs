@@ -66,6 +66,7 @@ use std::net::SocketAddr;
 
 use crate::base::deadline::Deadlines;
 use crate::base::map::{Index, Map};
+use crate::base::on_use::OnUse;
 use crate::base::rng::Rng;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
@@ -104,10 +105,10 @@ const MAX_REPLIES: usize = 1024;
 
 /// TCP of one vnet.
 pub(crate) struct Tcp {
-    config: TcpConfig,
+    config: OnUse<TcpConfig>,
     /// Sockets that the vnet leaves to TCP.
     socket_limit: usize,
-    stats: TcpStats,
+    stats: OnUse<TcpStats>,
     secret: Secret,
     /// What has which four-tuple.
     by_tuple: Index<Slot>,
@@ -137,11 +138,11 @@ pub(crate) struct Tcp {
 impl Tcp {
     /// TCP without a connection; allocates nothing. All randomness that a peer could profit
     /// from guessing comes from `rng`.
-    pub(crate) fn new(config: TcpConfig, rng: &mut Rng) -> Tcp {
+    pub(crate) fn new(rng: &mut Rng) -> Tcp {
         Tcp {
-            config,
+            config: OnUse::default(),
             socket_limit: usize::MAX,
-            stats: TcpStats::default(),
+            stats: OnUse::default(),
             fast_open: None,
             secret: Secret::new([rng.u64(), rng.u64()]),
             by_tuple: Index::seeded(rng.u64()),

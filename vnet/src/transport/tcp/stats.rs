@@ -1,5 +1,9 @@
 //! Counters of TCP in one vnet.
 
+use std::sync::LazyLock;
+
+use crate::base::on_use::Part;
+
 /// What happened so far. A large segment that stands for several counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TcpStats {
@@ -77,4 +81,17 @@ pub(crate) struct TcpStats {
     pub fast_opens_refused: u64,
     /// TIME-WAIT records made.
     pub time_waits: u64,
+}
+
+impl Part for TcpStats {
+    type Seed = ();
+
+    fn seeded((): ()) -> TcpStats {
+        TcpStats::default()
+    }
+
+    fn unused() -> &'static TcpStats {
+        static UNUSED: LazyLock<TcpStats> = LazyLock::new(TcpStats::default);
+        &UNUSED
+    }
 }

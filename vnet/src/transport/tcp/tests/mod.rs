@@ -126,8 +126,10 @@ impl World {
     pub(crate) fn with(seed: u64, net: Net, config: TcpConfig) -> World {
         let host = |n: u8| {
             let mut rng = Rng::seeded(seed ^ u64::from(n) << 32);
+            let mut tcp = Tcp::new(&mut rng);
+            *tcp.config_mut() = config.clone();
             Host {
-                tcp: Tcp::new(config.clone(), &mut rng),
+                tcp,
                 rng,
                 stats: Stats::default(),
                 out: Out::default(),

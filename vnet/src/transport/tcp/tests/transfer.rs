@@ -159,7 +159,7 @@ fn the_same_seed_gives_the_same_segments() {
 
 #[test]
 fn an_idle_tcp_has_no_memory_and_a_connection_little() {
-    let tcp = Tcp::new(TcpConfig::default(), &mut Rng::seeded(1));
+    let tcp = Tcp::new(&mut Rng::seeded(1));
     assert!(size_of_val(&tcp) < 1024);
     assert!(tcp.connections.ready_room() == 0 && tcp.replies.capacity() == 0);
     // Counters for `info` are a seventh of it.

@@ -51,7 +51,7 @@ impl Icmp {
             6 => v6::error::error(
                 &mut self.limit,
                 cx,
-                (&ip.v6.addrs, &ip.policy),
+                (&ip.v6().addrs, &ip.policy),
                 packet,
                 refusal,
             ),

@@ -145,7 +145,7 @@ pub(crate) struct Remains(#[expect(dead_code, reason = "held to be dropped")] St
 pub(crate) struct Live {
     pub(crate) inside: Inside,
     /// Why it ended by itself, if it did.
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<Box<Failure>>,
     pub(super) rng: Rng,
     pub(super) stats: Stats,
     /// In a box: it is given away with each entry that has effects.
@@ -158,7 +158,7 @@ pub(crate) struct Inside {
     pub(crate) phase: Phase,
     pub(crate) ran: Vec<RanStep>,
     pub(crate) loans: Loans<VnetCore>,
-    pub(crate) drain: Option<Drain>,
+    pub(crate) drain: Option<Box<Drain>>,
     pub(crate) journal: Journal,
     pub(super) due: Batch,
 }

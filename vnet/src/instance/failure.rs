@@ -70,7 +70,8 @@ impl Live {
             at: now,
             reason: callback::panic_text(&*panic).to_owned(),
         };
-        self.failure.get_or_insert_with(|| failure.clone());
+        self.failure
+            .get_or_insert_with(|| Box::new(failure.clone()));
         if self.inside.phase != Phase::Dying {
             self.inside.phase = Phase::Failed;
         }
@@ -98,7 +99,7 @@ impl Live {
 impl VnetCore {
     pub(super) fn failure(&self) -> Option<Failure> {
         let mut failure = None;
-        self.alive(|live| failure.clone_from(&live.failure));
+        self.alive(|live| failure = live.failure.as_deref().cloned());
         failure
     }
 

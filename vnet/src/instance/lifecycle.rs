@@ -136,7 +136,7 @@ fn begin_to_live(core: &Arc<VnetCore>) -> Result<(), CreateError> {
     let mut begun = Err(CreateError::Gone);
     core.alive(|live| {
         begun = match &live.failure {
-            Some(failure) => Err(CreateError::Failed(failure.clone())),
+            Some(failure) => Err(CreateError::Failed((**failure).clone())),
             None => {
                 live.inside.phase = Phase::Up;
                 Ok(())

@@ -14,9 +14,11 @@
 //! that an instance that is far beyond its limit is slow and not stuck.
 
 use std::cell::Cell;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use crate::base::lock::{Mutex, Rank};
+use crate::base::on_use::{OnUse, Part};
 use crate::base::time::{Duration, Instant, nanos};
 pub(crate) use crate::stack::limits::DEFAULT_WEIGHT;
 use crate::stack::limits::{Resource, Usage};
@@ -42,7 +44,8 @@ pub(crate) struct Processor {
     pub(crate) credit: AtomicI64,
     /// How far its tasks have come in their share of the threads that poll; the driver's.
     pub(crate) polled: AtomicU64,
-    account: Mutex<Account>,
+    /// Made with the first visit that is measured, or the first limit.
+    account: Mutex<OnUse<Account>>,
 }
 
 thread_local! {
@@ -161,13 +164,17 @@ impl Processor {
             weight: AtomicU32::new(DEFAULT_WEIGHT),
             credit: AtomicI64::new(0),
             polled: AtomicU64::new(0),
-            account: Mutex::new(Rank::Waker, Account::default()),
+            account: Mutex::new(Rank::Waker, OnUse::default()),
         }
     }
 
     /// Sets how many microseconds a second it may use, and its weight.
     pub(crate) fn set(&self, limit: u64, weight: u32) {
-        self.account.lock().limit_to(limit);
+        let mut account = self.account.lock();
+        if account.limit != limit {
+            account.limit_to(limit);
+        }
+        drop(account);
         self.limited
             .store(limit != Resource::UNLIMITED, Ordering::Relaxed);
         self.weight.store(weight, Ordering::Relaxed);
@@ -253,6 +260,19 @@ impl Default for Account {
             held_since: None,
             holds: 0,
         }
+    }
+}
+
+impl Part for Account {
+    type Seed = ();
+
+    fn seeded((): ()) -> Account {
+        Account::default()
+    }
+
+    fn unused() -> &'static Account {
+        static UNUSED: LazyLock<Account> = LazyLock::new(Account::default);
+        &UNUSED
     }
 }
 

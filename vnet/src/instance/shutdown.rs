@@ -163,11 +163,11 @@ impl VnetCore {
             inside.stack.limits.admission = Admission::Closed;
             let open = inside.stack.tcp.open_connections();
             inside.stack.tcp.drain(cx);
-            inside.drain = Some(Drain {
+            inside.drain = Some(Box::new(Drain {
                 since: cx.now,
                 open,
                 waiters: Vec::new(),
-            });
+            }));
         })
     }
 

@@ -378,6 +378,12 @@ impl<F: Family> Fib<F> {
         }
     }
 
+    /// Takes the routes through the same interfaces out of use as in a table of another family; for a table without routes.
+    pub(crate) fn be_down_as<G: Family>(&mut self, other: &Fib<G>) {
+        debug_assert_eq!(self.routes, 0, "nobody has asked it for a way yet");
+        self.down.clone_from(&other.down);
+    }
+
     /// Puts the routes through an interface back into use.
     pub(crate) fn interface_up(&mut self, ifid: IfId) {
         if self.down.remove(&ifid) {

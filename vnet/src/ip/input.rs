@@ -119,7 +119,7 @@ impl Ip {
     /// Whether packets of both versions must come from where their source is.
     pub(crate) fn set_reverse_path(&mut self, reverse_path: ReversePath) {
         self.v4.tunables.reverse_path = reverse_path;
-        self.v6.tunables.reverse_path = reverse_path;
+        self.v6_mut().tunables.reverse_path = reverse_path;
     }
 
     /// True when a packet may have come in by this interface, as far as routes to its source say.

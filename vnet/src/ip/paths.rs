@@ -11,7 +11,8 @@
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
-use super::family::{Family, V6};
+use super::family::{Family, V4, V6};
+use crate::base::on_use::Part;
 use crate::base::time::{Duration, Instant};
 use crate::packet::header::zone;
 
@@ -33,14 +34,29 @@ struct Narrow<F: Family> {
     by: F::Addr,
 }
 
-impl<F: Family> Default for Paths<F> {
-    /// Nothing is known.
-    fn default() -> Paths<F> {
-        Paths {
-            narrow: BTreeMap::new(),
-            long: Vec::new(),
-            lifetime: LIFETIME,
-        }
+impl Part for Paths<V4> {
+    type Seed = ();
+
+    fn seeded((): ()) -> Paths<V4> {
+        Paths::new()
+    }
+
+    fn unused() -> &'static Paths<V4> {
+        static UNUSED: Paths<V4> = Paths::new();
+        &UNUSED
+    }
+}
+
+impl Part for Paths<V6> {
+    type Seed = ();
+
+    fn seeded((): ()) -> Paths<V6> {
+        Paths::new()
+    }
+
+    fn unused() -> &'static Paths<V6> {
+        static UNUSED: Paths<V6> = Paths::new();
+        &UNUSED
     }
 }
 
@@ -56,6 +72,15 @@ const BUCKETS: usize = 64;
 const BUCKET: usize = 4;
 
 impl<F: Family> Paths<F> {
+    /// Nothing is known.
+    pub(crate) const fn new() -> Paths<F> {
+        Paths {
+            narrow: BTreeMap::new(),
+            long: Vec::new(),
+            lifetime: LIFETIME,
+        }
+    }
+
     /// Notes what the path to `dst` takes, as said by `by`. RFC 1191 section 3, RFC 8201 section 4: never more than it was
     /// known to. Who has said much gives up what it said first, and then the oldest makes room.
     pub(crate) fn learn(&mut self, now: Instant, by: F::Addr, dst: F::Addr, ip_mtu: u32) {
@@ -127,7 +152,7 @@ impl<F: Family> Paths<F> {
 
     /// Forgets everything.
     pub(crate) fn reset(&mut self) {
-        *self = Paths::default();
+        *self = Paths::new();
     }
 }
 
@@ -169,7 +194,7 @@ mod tests {
     #[test]
     fn what_is_known_is_forgotten_and_bounded() {
         let router = ip(1 << 100);
-        let mut paths = Paths::<V6>::default();
+        let mut paths = Paths::<V6>::new();
         paths.learn(at(0), router, ip(1), 1400);
         paths.learn(at(1), router, ip(1), 1450);
         assert_eq!(paths.ip_mtu(at(1), ip(1)), Some(1400));
@@ -188,7 +213,7 @@ mod tests {
         paths.learn(at(604), ip(9 << 100), ip(1000), 1300);
         assert_eq!(paths.ip_mtu(at(603), ip(1)), None);
         assert_eq!(paths.narrow.len(), MAX_PATHS);
-        let mut paths = Paths::<V6>::default();
+        let mut paths = Paths::<V6>::new();
         paths.learn(at(0), router, ip(1), 1400);
         for n in 2..=1000 {
             paths.learn(at(1), ip(7 << 100), ip(n), 1300);
@@ -203,7 +228,7 @@ mod tests {
 
     #[test]
     fn where_long_packets_went_is_known_for_a_while() {
-        let mut paths = Paths::<V6>::default();
+        let mut paths = Paths::<V6>::new();
         assert!(!paths.has_sent(ip(1)) && !paths.has_sent(Ipv6Addr::UNSPECIFIED));
         for n in 1..=100u128 {
             assert_eq!(paths.send(at(0), ip(n)), None);

@@ -1,11 +1,14 @@
 //! The state of one version of IP in one vnet.
 
+use std::sync::LazyLock;
+
 use super::addr::{AddrError, LocalAddrs};
-use super::family::{Family, V4};
+use super::family::{Family, V4, V6};
 use super::fib::{Fib, FibError, NextHop, Origin, Route};
 use super::multicast::Groups;
 use super::reassembly::Reassembly;
 use crate::base::id::IfId;
+use crate::base::on_use::Part;
 use crate::base::rng::Rng;
 use crate::base::stats::Stats;
 use crate::base::switch::Switch;
@@ -104,17 +107,53 @@ pub(crate) enum AddressError {
     Route(#[from] FibError),
 }
 
+/// What the randomness of a version of IP follows from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seeds {
+    groups: u64,
+    reassembly: u64,
+    ident: u32,
+}
+
+impl Seeds {
+    /// Draws them.
+    pub(crate) fn draw(rng: &mut Rng) -> Seeds {
+        Seeds {
+            // Not from the vnet's own stream, whose draws would be others then.
+            groups: rng.clone().split(GROUPS).u64(),
+            reassembly: rng.u64(),
+            ident: rng.u32(),
+        }
+    }
+}
+
+impl Part for IpState<V6> {
+    type Seed = Seeds;
+
+    fn seeded(seeds: Seeds) -> IpState<V6> {
+        IpState::with(seeds)
+    }
+
+    fn unused() -> &'static IpState<V6> {
+        static UNUSED: LazyLock<IpState<V6>> = LazyLock::new(|| IpState::new(&mut Rng::seeded(0)));
+        &UNUSED
+    }
+}
+
 impl<F: Family> IpState<F> {
     /// No addresses; identifications start at a random number.
     pub(crate) fn new(rng: &mut Rng) -> IpState<F> {
+        IpState::with(Seeds::draw(rng))
+    }
+
+    fn with(seeds: Seeds) -> IpState<F> {
         IpState {
             addrs: LocalAddrs::default(),
             fib: Fib::new(),
-            // Not from the vnet's own stream, whose draws would be others then.
-            groups: Groups::new(rng.clone().split(GROUPS).u64()),
-            reassembly: Reassembly::new(rng.u64()),
+            groups: Groups::new(seeds.groups),
+            reassembly: Reassembly::new(seeds.reassembly),
             tunables: Tunables::default(),
-            next_ident: rng.u32(),
+            next_ident: seeds.ident,
         }
     }
 

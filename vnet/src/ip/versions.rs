@@ -4,6 +4,7 @@
 
 mod own;
 mod path;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,14 +18,14 @@ use super::fib::{self, FibError, NextHop, Origin, RouteKind};
 use super::paths::Paths;
 use super::redirected::{Redirected, Routes};
 use super::route::{OneRoute, Route};
-use super::state::{AddressError, Forwarding, IpState, Tunables};
+use super::state::{AddressError, Forwarding, IpState, Seeds, Tunables};
 use super::v4::fragment::Fragments;
 use super::v4::link_local::LinkLocal;
 use super::v6::anycast::Anycast;
 use super::v6::autoconf::Autoconf;
 use super::v6::idents::Idents;
 use super::v6::policy::Policy;
-use super::{Refusal, reassembly, v4, v6};
+use super::{Refusal, v4, v6};
 use crate::base::id::IfId;
 use crate::base::on_use::OnUse;
 use crate::base::rng::Rng;
@@ -38,12 +39,12 @@ use crate::packet::{Packet, gso};
 pub(crate) struct Ip {
     /// IPv4.
     pub v4: IpState<V4>,
-    /// IPv6.
-    pub v6: IpState<V6>,
+    /// IPv6, which many vnets never speak. See [`Ip::v6_mut`].
+    v6: OnUse<IpState<V6>>,
     /// What paths of IPv4 take that are narrower than our links.
-    paths_v4: Paths<V4>,
+    paths_v4: OnUse<Paths<V4>>,
     /// The same of IPv6.
-    paths: Paths<V6>,
+    paths: OnUse<Paths<V6>>,
     /// Identifications of the fragments of IPv6.
     idents: Idents,
     /// Addresses that somebody else may have.
@@ -53,7 +54,7 @@ pub(crate) struct Ip {
     /// By which addresses are selected.
     pub policy: Policy,
     /// What is known of anycast addresses of IPv6.
-    pub anycast: Anycast,
+    pub anycast: OnUse<Anycast>,
     /// What routers have said, and what follows.
     pub autoconf: OnUse<Autoconf>,
     /// Whether redirects of IPv6 are obeyed, where this is a host.
@@ -189,15 +190,15 @@ impl Ip {
             max_fragment_bytes: v4.reassembly.limits().max_bytes,
             max_routes: v4.fib.max_routes(),
             v4,
-            v6: IpState::new(&mut apart),
-            paths_v4: Paths::default(),
-            paths: Paths::default(),
+            v6: OnUse::new(Seeds::draw(&mut apart)),
+            paths_v4: OnUse::default(),
+            paths: OnUse::default(),
             idents: Idents::new(apart.u64()),
             autoconf: OnUse::new(apart.u64()),
             dad: OnUse::new(apart.u64()),
             link_local: LinkLocal::new(apart.u64()),
             policy: Policy::default(),
-            anycast: Anycast::new(apart.u64()),
+            anycast: OnUse::new(apart.u64()),
             redirects: Obey::default(),
             redirects_v4: Obey::Nobody,
             redirected: Redirected::default(),
@@ -217,7 +218,7 @@ impl Ip {
         match dst {
             IpAddr::V4(dst) => found(dst, self.v4.fib.lookup(dst)),
             IpAddr::V6(dst) if zone::is_scoped(dst) => self.way_on_link(dst),
-            IpAddr::V6(dst) => found(dst, self.v6.fib.lookup(dst)),
+            IpAddr::V6(dst) => found(dst, self.v6_mut().fib.lookup(dst)),
         }
     }
 
@@ -230,7 +231,7 @@ impl Ip {
                 route.map_or(dst, |r| r.hop(dst)).into()
             }
             IpAddr::V6(dst) => {
-                let route = self.v6.fib.route_by(dst, ifid);
+                let route = self.v6().fib.route_by(dst, ifid);
                 route.map_or(dst, |r| r.hop(dst)).into()
             }
         }
@@ -244,7 +245,7 @@ impl Ip {
         if dst.is_multicast() {
             return Err(NoWay::NoRoute);
         }
-        let way = found(dst, self.v6.fib.lookup(dst))?;
+        let way = found(dst, self.v6_mut().fib.lookup(dst))?;
         let is_on_link = way.hop == dst && zone::number(way.ifid) == Some(zone::split(dst).1);
         if is_on_link || way.origin == Origin::Host {
             Ok(way)
@@ -258,7 +259,7 @@ impl Ip {
     pub(crate) fn contains(&self, addr: IpAddr) -> bool {
         match addr {
             IpAddr::V4(addr) => self.v4.addrs.contains(addr),
-            IpAddr::V6(addr) => self.v6.addrs.contains(addr),
+            IpAddr::V6(addr) => self.v6().addrs.contains(addr),
         }
     }
 
@@ -297,7 +298,7 @@ impl Ip {
     pub(crate) fn source_for_v6(&self, dst: Ipv6Addr, ifid: IfId) -> Option<Ipv6Addr> {
         let derived = |a: &LocalAddr<V6>| self.autoconf.derived(a.ifid, a.addr());
         let temporary = self.autoconf.temporary.config.preferred;
-        let (addrs, policy) = (&self.v6.addrs, &self.policy);
+        let (addrs, policy) = (&self.v6().addrs, &self.policy);
         v6::select::source(addrs, policy, derived, temporary, dst, ifid)
     }
 
@@ -309,75 +310,36 @@ impl Ip {
     /// Sets it.
     pub(crate) fn set_default_hop_limit(&mut self, hop_limit: u8) {
         self.v4.tunables.default_ttl = hop_limit;
-        self.v6.tunables.default_ttl = hop_limit;
+        self.v6_mut().tunables.default_ttl = hop_limit;
     }
 
     /// True when an interface speaks IPv6: it has an address of it.
     #[inline]
     pub(crate) fn speaks_v6(&self, ifid: IfId) -> bool {
-        self.v6.addrs.on_interface(ifid).next().is_some() || self.dad.held_v6(ifid).next().is_some()
+        let is_given = |v6: &IpState<V6>| v6.addrs.on_interface(ifid).next().is_some();
+        self.v6.used().is_some_and(is_given) || self.dad.held_v6(ifid).next().is_some()
     }
 
     /// How many addresses there are.
     pub(crate) fn addresses(&self) -> usize {
-        self.v4.addrs.len() + self.v6.addrs.len()
+        self.v4.addrs.len() + self.v6().addrs.len()
     }
 
     /// How many routes there are.
     #[inline]
     pub(crate) fn route_count(&self) -> usize {
-        self.v4.fib.len() + self.v6.fib.len()
-    }
-
-    /// How many routes there may be.
-    pub(crate) fn max_routes(&self) -> usize {
-        self.max_routes
-    }
-
-    /// Sets how many routes there may be.
-    pub(crate) fn set_max_routes(&mut self, max_routes: usize) {
-        self.max_routes = max_routes;
-        self.share_routes();
-    }
-
-    /// Tells each version how many routes the other leaves it.
-    fn share_routes(&mut self) {
-        let Ip { v4, v6, .. } = self;
-        v4.fib
-            .set_max_routes(self.max_routes.saturating_sub(v6.fib.len()));
-        v6.fib
-            .set_max_routes(self.max_routes.saturating_sub(v4.fib.len()));
+        self.v4.fib.len() + self.v6.used().map_or(0, |v6| v6.fib.len())
     }
 
     /// Fragments that wait.
     pub(crate) fn fragments(&self) -> usize {
-        self.v4.reassembly.fragments() + self.v6.reassembly.fragments()
+        self.v4.reassembly.fragments() + self.v6().reassembly.fragments()
     }
 
     /// Bytes of fragments that wait.
     #[inline]
     pub(crate) fn fragment_bytes(&self) -> usize {
-        self.v4.reassembly.bytes() + self.v6.reassembly.bytes()
-    }
-
-    /// Sets how many bytes of fragments may wait.
-    pub(crate) fn set_max_fragment_bytes(&mut self, max_bytes: usize) {
-        self.max_fragment_bytes = max_bytes;
-        self.share_fragment_bytes();
-    }
-
-    /// The limits on what waits for fragments.
-    pub(crate) fn fragment_limits(&self) -> reassembly::Limits {
-        self.v4.reassembly.limits()
-    }
-
-    /// Changes them, but for how many bytes may wait.
-    pub(crate) fn limit_fragments(&mut self, change: impl Fn(&mut reassembly::Limits)) {
-        let mut limits = self.v4.reassembly.limits();
-        change(&mut limits);
-        self.v4.reassembly.set_limits(limits);
-        self.v6.reassembly.set_limits(limits);
-        self.share_fragment_bytes();
+        self.v4.reassembly.bytes() + self.v6.used().map_or(0, |v6| v6.reassembly.bytes())
     }
 
     /// When something is due.
@@ -386,35 +348,16 @@ impl Ip {
         self.due
     }
 
-    /// To be called when fragments have come or gone.
-    pub(crate) fn note_fragments(&mut self, stats: &mut Stats) {
-        self.share_fragment_bytes();
-        self.v4.reassembly.give_way(stats);
-        self.v6.reassembly.give_way(stats);
-        self.note_reassembly();
-    }
-
-    /// Each version has what the other leaves of the bytes that may wait, and half of them in any case: the
-    /// one that has more gives way, so that a flood of one does no harm to the other.
-    fn share_fragment_bytes(&mut self) {
-        let Ip { v4, v6, .. } = self;
-        let (all, half) = (self.max_fragment_bytes, self.max_fragment_bytes / 2);
-        let left = |others: usize| all.saturating_sub(others).max(half);
-        let (left_v4, left_v6) = (left(v6.reassembly.bytes()), left(v4.reassembly.bytes()));
-        v4.reassembly.set_max_bytes(left_v4);
-        v6.reassembly.set_max_bytes(left_v6);
-    }
-
     /// Host or router.
     pub(crate) fn set_forwarding(&mut self, forwarding: Forwarding) {
         self.v4.tunables.forwarding = forwarding;
-        self.v6.tunables.forwarding = forwarding;
+        self.v6_mut().tunables.forwarding = forwarding;
     }
 
     /// The addresses of an interface, in the order they were added, and then those that it must not use.
     pub(crate) fn addresses_on(&self, ifid: IfId) -> impl Iterator<Item = IpNet> {
         let v4 = self.v4.addrs.on_interface(ifid).map(|a| a.net.into());
-        let v6 = self.v6.addrs.on_interface(ifid).map(|a| a.net.into());
+        let v6 = self.v6().addrs.on_interface(ifid).map(|a| a.net.into());
         let held = self.dad.held(ifid).map(|(net, _)| net);
         v4.chain(v6).chain(held)
     }
@@ -425,7 +368,7 @@ impl Ip {
         match (src, way.hop) {
             (IpAddr::V4(src), IpAddr::V4(hop)) => self.v4.may_redirect(way.ifid, src, hop),
             // RFC 4861 section 8.2.
-            (IpAddr::V6(src), IpAddr::V6(hop)) => self.v6.may_redirect(way.ifid, src, hop),
+            (IpAddr::V6(src), IpAddr::V6(hop)) => self.v6().may_redirect(way.ifid, src, hop),
             _ => false,
         }
     }
@@ -517,7 +460,7 @@ impl Ip {
         self.share_routes();
         match net {
             IpNet::V4(net) => self.v4.add_address(ifid, net),
-            IpNet::V6(net) => self.v6.add_address(ifid, net),
+            IpNet::V6(net) => self.v6_mut().add_address(ifid, net),
         }
     }
 
@@ -529,7 +472,7 @@ impl Ip {
     pub(crate) fn remove_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<IpNet, AddrError> {
         let removed = match addr {
             IpAddr::V4(addr) => self.v4.addrs.remove(ifid, addr)?.net.into(),
-            IpAddr::V6(addr) => self.v6.addrs.remove(ifid, addr)?.net.into(),
+            IpAddr::V6(addr) => self.v6_mut().addrs.remove(ifid, addr)?.net.into(),
         };
         self.disconnect(ifid, removed);
         Ok(removed)
@@ -543,7 +486,7 @@ impl Ip {
         self.share_routes();
         match route.one()? {
             OneRoute::V4(route) => self.v4.fib.add(route),
-            OneRoute::V6(route) => self.v6.fib.add(route),
+            OneRoute::V6(route) => self.v6_mut().fib.add(route),
         }
     }
 
@@ -555,7 +498,7 @@ impl Ip {
         self.share_routes();
         match route.one()? {
             OneRoute::V4(route) => self.v4.fib.replace(route).map(drop),
-            OneRoute::V6(route) => self.v6.fib.replace(route).map(drop),
+            OneRoute::V6(route) => self.v6_mut().fib.replace(route).map(drop),
         }
     }
 
@@ -575,7 +518,7 @@ impl Ip {
                 Ok(Route::from(&removed))
             }
             IpNet::V6(dst) => {
-                let removed = self.v6.fib.remove_of(dst, origin, metric)?;
+                let removed = self.v6_mut().fib.remove_of(dst, origin, metric)?;
                 Ok(Route::from(&removed))
             }
         }
@@ -586,28 +529,30 @@ impl Ip {
     pub(crate) fn raise_connected(&mut self, dst: IpNet, ifid: IfId, metric: u32) -> u32 {
         match dst {
             IpNet::V4(dst) => self.v4.fib.raise_connected(dst, ifid, metric),
-            IpNet::V6(dst) => self.v6.fib.raise_connected(dst, ifid, metric),
+            IpNet::V6(dst) => self.v6_mut().fib.raise_connected(dst, ifid, metric),
         }
     }
 
     /// Every route, by prefix and then by metric.
     pub(crate) fn routes(&self) -> impl Iterator<Item = Route> {
         let v4 = self.v4.fib.iter().map(Route::from);
-        v4.chain(self.v6.fib.iter().map(Route::from))
+        v4.chain(self.v6().fib.iter().map(Route::from))
     }
 
     /// The interface on whose link an address is: a route leads straight to it, in use or not.
     pub(crate) fn link_of(&self, addr: IpAddr) -> Option<IfId> {
         match addr {
             IpAddr::V4(addr) => straight(self.v4.fib.configured(addr)?),
-            IpAddr::V6(addr) => straight(self.v6.fib.configured(addr)?),
+            IpAddr::V6(addr) => straight(self.v6().fib.configured(addr)?),
         }
     }
 
     /// Forgets what belongs to an interface that goes away: addresses, routes and groups.
     pub(crate) fn remove_interface(&mut self, ifid: IfId) {
         self.v4.remove_interface(ifid);
-        self.v6.remove_interface(ifid);
+        if let Some(v6) = self.v6.made() {
+            v6.remove_interface(ifid);
+        }
         self.own.remove(&ifid);
         if let Some(dad) = self.dad.made() {
             dad.remove_interface(ifid);
@@ -619,21 +564,25 @@ impl Ip {
         self.redirected.forget_link(ifid);
         self.redirected_routes.retain(|_, (on, _)| *on != ifid);
         // The number may be given to another interface.
-        if let Some(number) = zone::number(ifid) {
-            self.paths.forget_link(number);
+        if let (Some(number), Some(paths)) = (zone::number(ifid), self.paths.made()) {
+            paths.forget_link(number);
         }
     }
 
     /// Takes the routes through an interface out of use, those to come included.
     pub(crate) fn interface_down(&mut self, ifid: IfId) {
         self.v4.fib.interface_down(ifid);
-        self.v6.fib.interface_down(ifid);
+        if let Some(v6) = self.v6.made() {
+            v6.fib.interface_down(ifid);
+        }
     }
 
     /// Puts the routes through an interface back into use.
     pub(crate) fn interface_up(&mut self, ifid: IfId) {
         self.v4.fib.interface_up(ifid);
-        self.v6.fib.interface_up(ifid);
+        if let Some(v6) = self.v6.made() {
+            v6.fib.interface_up(ifid);
+        }
     }
 
     /// Releases everything. Packets that were held count as dropped.
@@ -660,16 +609,24 @@ impl Ip {
             max_routes: _,
         } = self;
         v4.teardown(stats);
-        v6.teardown(stats);
-        paths_v4.reset();
-        paths.reset();
+        if let Some(v6) = v6.made() {
+            v6.teardown(stats);
+        }
+        if let Some(paths) = paths_v4.made() {
+            paths.reset();
+        }
+        if let Some(paths) = paths.made() {
+            paths.reset();
+        }
         idents.reset();
         if let Some(dad) = dad.made() {
             dad.reset();
         }
         link_local.reset();
         *policy = Policy::default();
-        anycast.reset();
+        if let Some(anycast) = anycast.made() {
+            anycast.reset();
+        }
         if let Some(autoconf) = autoconf.made() {
             autoconf.reset();
         }

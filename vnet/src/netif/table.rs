@@ -257,13 +257,13 @@ impl Default for IfTable {
 }
 
 /// Whether a vnet's frames are fingerprinted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Fingerprinting {
     /// No.
     #[default]
     Off,
     /// Yes; with the sum of the interfaces that are gone.
-    On(FingerprintSum),
+    On(Box<FingerprintSum>),
 }
 
 impl IfTable {
@@ -290,7 +290,7 @@ impl IfTable {
         self.names.insert(name.into(), id);
         let vlan = self.slots.get(id).and_then(|i| i.kind.vlan());
         self.has_class_maps |= vlan.is_some_and(|vlan| vlan.classes.is_some());
-        if let (Fingerprinting::On(_), Some(netif)) = (self.fingerprint, self.slots.get_mut(id)) {
+        if let (Fingerprinting::On(_), Some(netif)) = (&self.fingerprint, self.slots.get_mut(id)) {
             netif.fingerprint = Some(Box::new(Recorder::new(self.made)));
         }
         Ok(id)
@@ -391,7 +391,7 @@ impl IfTable {
         if self.fingerprint != Fingerprinting::Off {
             return;
         }
-        self.fingerprint = Fingerprinting::On(FingerprintSum::default());
+        self.fingerprint = Fingerprinting::On(Box::default());
         let first = self.made + 1 - self.order.len() as u64;
         for (place, id) in (first..).zip(self.order.values()) {
             if let Some(netif) = self.slots.get_mut(*id) {
@@ -407,9 +407,10 @@ impl IfTable {
 
     /// The sum of the fingerprints of all interfaces, those included that are gone.
     pub(crate) fn fingerprint(&self) -> FingerprintSum {
-        let Fingerprinting::On(mut sum) = self.fingerprint else {
+        let Fingerprinting::On(gone) = &self.fingerprint else {
             return FingerprintSum::default();
         };
+        let mut sum = **gone;
         let recorders = self.iter().filter_map(|i| i.fingerprint.as_deref());
         recorders.for_each(|recorder| sum.add(recorder.sum()));
         sum

@@ -27,7 +27,7 @@ fn of_subnet(net: Ipv6Net) -> Option<Ipv6Addr> {
 impl Stack {
     /// An interface has an address with this prefix: a router has that of the subnet as well.
     pub(super) fn joins_subnet(&mut self, ifid: IfId, net: IpNet) {
-        let routes = self.ip.v6.tunables.forwarding == Forwarding::Enabled;
+        let routes = self.ip.v6().tunables.forwarding == Forwarding::Enabled;
         let IpNet::V6(net) = net else { return };
         let is_wire = self.ifs.get(ifid).is_some_and(|i| i.can().needs_neighbours);
         if let (true, true, Some(addr)) = (routes, is_wire, of_subnet(net)) {
@@ -38,7 +38,7 @@ impl Stack {
     /// An interface has an address less.
     pub(super) fn leaves_subnet(&mut self, ifid: IfId, net: IpNet) {
         let IpNet::V6(net) = net else { return };
-        let addrs = &self.ip.v6.addrs;
+        let addrs = &self.ip.v6().addrs;
         let stays = |addr| {
             self.ip.anycast.given.contains(&(ifid, addr))
                 || addrs
@@ -91,9 +91,9 @@ impl Stack {
         let was_given = self.ungive_anycast(ifid, addr);
         if was_given {
             // It may be that of a subnet as well.
-            let routes = self.ip.v6.tunables.forwarding == Forwarding::Enabled;
+            let routes = self.ip.v6().tunables.forwarding == Forwarding::Enabled;
             let is_of_subnet = |net| of_subnet(net) == Some(addr);
-            let addrs = &self.ip.v6.addrs;
+            let addrs = &self.ip.v6().addrs;
             if !routes || !addrs.on_interface(ifid).any(|a| is_of_subnet(a.net)) {
                 self.take_anycast(ifid, addr);
             }
@@ -104,7 +104,8 @@ impl Stack {
     }
 
     fn ungive_anycast(&mut self, ifid: IfId, addr: Ipv6Addr) -> bool {
-        let was_given = self.ip.anycast.given.remove(&(ifid, addr));
+        let anycast = self.ip.anycast.made();
+        let was_given = anycast.is_some_and(|a| a.given.remove(&(ifid, addr)));
         if was_given && !self.ip.anycast.is_given(addr) {
             self.remove_host_route(addr.into());
         }
@@ -114,7 +115,7 @@ impl Stack {
     /// This is a router now.
     pub(super) fn joins_subnets(&mut self) {
         for ifid in self.ifs.ids() {
-            let nets = self.ip.v6.addrs.on_interface(ifid).map(|a| a.net);
+            let nets = self.ip.v6().addrs.on_interface(ifid).map(|a| a.net);
             for net in nets.collect::<Vec<_>>() {
                 self.joins_subnet(ifid, net.into());
             }
@@ -123,7 +124,7 @@ impl Stack {
 
     /// This is a router no more.
     pub(super) fn leaves_subnets(&mut self, ifid: IfId) {
-        for addr in self.ip.v6.addrs.anycast_on(ifid).collect::<Vec<_>>() {
+        for addr in self.ip.v6().addrs.anycast_on(ifid).collect::<Vec<_>>() {
             if !self.ip.anycast.given.contains(&(ifid, addr)) {
                 self.take_anycast(ifid, addr);
             }
@@ -132,22 +133,25 @@ impl Stack {
 
     /// An interface goes away.
     pub(super) fn forget_anycast(&mut self, ifid: IfId) {
-        for addr in self.ip.v6.addrs.anycast_on(ifid).collect::<Vec<_>>() {
+        for addr in self.ip.v6().addrs.anycast_on(ifid).collect::<Vec<_>>() {
             self.ungive_anycast(ifid, addr);
             self.take_anycast(ifid, addr);
         }
     }
 
     fn put_anycast(&mut self, ifid: IfId, addr: Ipv6Addr) {
-        if self.ip.v6.addrs.add_anycast(ifid, addr) {
-            self.ip.v6.groups.join(v6::solicited_node(addr), ifid);
+        if self.ip.v6_mut().addrs.add_anycast(ifid, addr) {
+            self.ip.v6_mut().groups.join(v6::solicited_node(addr), ifid);
             self.ip.note_deadlines();
         }
     }
 
     fn take_anycast(&mut self, ifid: IfId, addr: Ipv6Addr) {
-        if self.ip.v6.addrs.remove_anycast(ifid, addr) {
-            self.ip.v6.groups.leave(v6::solicited_node(addr), ifid);
+        if self.ip.v6_mut().addrs.remove_anycast(ifid, addr) {
+            self.ip
+                .v6_mut()
+                .groups
+                .leave(v6::solicited_node(addr), ifid);
             self.ip.anycast.forget(ifid, addr);
             self.ip.note_deadlines();
         }
@@ -188,7 +192,7 @@ mod tests {
 
     fn anycast(vnet: &OwnedVnet) -> Vec<String> {
         let all = vnet.core.with(|stack, _| {
-            let on = |ifid| stack.ip.v6.addrs.anycast_on(ifid).collect::<Vec<_>>();
+            let on = |ifid| stack.ip.v6().addrs.anycast_on(ifid).collect::<Vec<_>>();
             let all: Vec<_> = stack.ifs.ids().into_iter().flat_map(on).collect();
             all.iter().map(ToString::to_string).collect()
         });

@@ -167,7 +167,7 @@ impl Stack {
 
     /// This is a router now, or a host.
     pub(crate) fn role_changed(&mut self, was: Forwarding) {
-        match (was, self.ip.v6.tunables.forwarding) {
+        match (was, self.ip.v6().tunables.forwarding) {
             // RFC 4861 section 6.2.5: those who take it for a router are told.
             (Forwarding::Enabled, Forwarding::Disabled) => {
                 if let Some(autoconf) = self.ip.autoconf.made() {
@@ -232,7 +232,7 @@ impl Stack {
         rcvif: Option<IfId>,
         message: RouterMessage,
     ) {
-        let forwards = self.ip.v6.tunables.forwarding == Forwarding::Enabled;
+        let forwards = self.ip.v6().tunables.forwarding == Forwarding::Enabled;
         let netif = rcvif.and_then(|id| self.ifs.get(id));
         let (Some(netif), IpAddr::V6(src)) = (netif, src) else {
             return cx.stats.drop_rx(DropReason::Malformed);
@@ -439,7 +439,7 @@ impl Stack {
                 tx::neighbours::discover(self, cx, ifid, ends, said.to_bytes());
             }
         }
-        let forwarding = self.ip.v6.tunables.forwarding;
+        let forwarding = self.ip.v6().tunables.forwarding;
         while let Some(autoconf) = self.ip.autoconf.made()
             && let Some((ifid, speech)) = autoconf.adverts.take_due(cx.now, forwarding)
         {
@@ -460,7 +460,7 @@ impl Stack {
         let runs = |ifid| ifs.get(ifid).is_some_and(Netif::is_running);
         let answers = |ifid, router: Ipv6Addr| !neigh.is_silent(ifid, router.into());
         let mut wanted = ip.autoconf.wanted(runs, answers);
-        wanted.retain(|net, (_, by)| !pushes_aside(&ip.v6.fib, *net, *by));
+        wanted.retain(|net, (_, by)| !pushes_aside(&ip.v6().fib, *net, *by));
         // Whoever is taken for a router may say so of one destination.
         wanted.extend(ip.autoconf.redirected.routes());
         let installed = std::mem::take(&mut self.ip.autoconf.installed);
@@ -531,7 +531,7 @@ impl Stack {
 
     /// The link-local address that an interface speaks from.
     pub(in crate::stack) fn link_local_of(&self, ifid: IfId) -> Option<Ipv6Addr> {
-        let on = self.ip.v6.addrs.on_interface(ifid).map(|a| a.addr());
+        let on = self.ip.v6().addrs.on_interface(ifid).map(|a| a.addr());
         on.into_iter().find(Ipv6Addr::is_unicast_link_local)
     }
 
@@ -577,7 +577,7 @@ impl Stack {
         }
         let src = self.link_local_of(ifid)?;
         let mut prefixes: SmallVec<[Prefix; 2]> = SmallVec::new();
-        for addr in self.ip.v6.addrs.on_interface(ifid) {
+        for addr in self.ip.v6().addrs.on_interface(ifid) {
             let net = addr.net.trunc();
             let is_prefix = V6::kind(addr.addr()) == Kind::Unicast && net.prefix_len() < V6::BITS;
             if is_prefix

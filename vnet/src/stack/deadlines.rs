@@ -16,10 +16,14 @@ impl Stack {
         // Asked at each entry: none is told by the greatest time, which costs no branch.
         let or_never = |at: Option<Instant>| at.unwrap_or(Instant::MAX);
         let next = or_never(self.tcp.next_deadline())
-            .min(or_never(self.neigh.used().and_then(NeighCache::next_deadline)))
+            .min(or_never(
+                self.neigh.used().and_then(NeighCache::next_deadline),
+            ))
             .min(or_never(self.ip.next_deadline()))
             .min(or_never(self.ifs.link_deadline()))
-            .min(or_never(self.bridges.used().and_then(Bridges::next_deadline)))
+            .min(or_never(
+                self.bridges.used().and_then(Bridges::next_deadline),
+            ))
             .min(or_never(self.lldp.next_deadline()));
         let next = (next != Instant::MAX).then_some(next);
         debug_assert_eq!(
@@ -34,10 +38,16 @@ impl Stack {
     pub(crate) fn deadlines(&self) -> [(&'static str, Option<Instant>); 6] {
         [
             ("tcp", self.tcp.next_deadline()),
-            ("neighbours", self.neigh.used().and_then(NeighCache::next_deadline)),
+            (
+                "neighbours",
+                self.neigh.used().and_then(NeighCache::next_deadline),
+            ),
             ("ip", self.ip.next_deadline()),
             ("links", self.ifs.link_deadline()),
-            ("bridges", self.bridges.used().and_then(Bridges::next_deadline)),
+            (
+                "bridges",
+                self.bridges.used().and_then(Bridges::next_deadline),
+            ),
             ("lldp", self.lldp.next_deadline()),
         ]
     }
@@ -74,11 +84,15 @@ impl Stack {
         }
         if is_due(self.ip.next_deadline()) {
             tx::reassembly_expired::<V4>(self, cx);
-            tx::reassembly_expired::<V6>(self, cx);
+            if self.ip.v6_made().is_some() {
+                tx::reassembly_expired::<V6>(self, cx);
+            }
             tx::neighbours::detect(self, cx);
             tx::neighbours::answer_late(self, cx);
             self.autoconf_is_due(cx);
-            listening::say::<V6>(self, cx);
+            if self.ip.v6_made().is_some() {
+                listening::say::<V6>(self, cx);
+            }
             listening::say::<V4>(self, cx);
             self.ip.note_deadlines();
             self.ip.note_fragments(cx.stats);

@@ -72,7 +72,9 @@ fn narrow_path(s: &mut Stack, cx: &mut Cx, ip_mtu: u32, said: Said, quoted: &icm
 /// True when there is somebody who can have sent this, other than TCP.
 fn has_sender(s: &Stack, quoted: &icmp::Quoted) -> bool {
     let (src_port, _) = quoted.ports();
-    s.raw.used().is_some_and(|raw| raw.listens_to(quoted.proto.0))
+    s.raw
+        .used()
+        .is_some_and(|raw| raw.listens_to(quoted.proto.0))
         || match quoted.proto {
             IpProto::UDP => s.udp.is_bound(SocketAddr::new(quoted.src, src_port)),
             IpProto::ICMP | IpProto::ICMPV6 => match quoted.echo() {

@@ -95,12 +95,17 @@ impl Stack {
             }
             (IpAddr::V6(group), change) => {
                 let group = zone::wire(group);
-                change_membership(&mut self.ip.v6.groups, group, ifid, id, change, |source| {
-                    match source {
+                change_membership(
+                    &mut self.ip.v6_mut().groups,
+                    group,
+                    ifid,
+                    id,
+                    change,
+                    |source| match source {
                         IpAddr::V4(_) => None,
                         IpAddr::V6(source) => Some(zone::wire(source)),
-                    }
-                })?;
+                    },
+                )?;
             }
         }
         self.udp.sockets.get_mut(id)?.own.multicast.is_member = true;
@@ -113,7 +118,9 @@ impl Stack {
         let socket = self.udp.sockets.get(id);
         if socket.is_ok_and(|socket| socket.own.multicast.is_member) {
             self.ip.v4.groups.remove_listener(listener(id));
-            self.ip.v6.groups.remove_listener(listener(id));
+            if let Some(v6) = self.ip.v6_made() {
+                v6.groups.remove_listener(listener(id));
+            }
             self.ip.note_deadlines();
         }
     }
@@ -159,7 +166,7 @@ impl Stack {
         let routed = self.default_way(group).ok().map(|way| way.ifid);
         let mut on = match group {
             IpAddr::V4(group) => joined_on(&self.ip.v4.groups, id, group),
-            IpAddr::V6(group) => joined_on(&self.ip.v6.groups, id, zone::wire(group)),
+            IpAddr::V6(group) => joined_on(&self.ip.v6().groups, id, zone::wire(group)),
         };
         on.sort_by_key(|ifid| Some(*ifid) != routed);
         on.first().copied().ok_or(SocketError::AddrNotAvailable)
@@ -188,7 +195,7 @@ impl Stack {
     /// The groups that are joined on an interface, but for those that the vnet is in because of what it is.
     pub(crate) fn joined_groups(&self, ifid: IfId) -> Vec<IpAddr> {
         let v4 = self.ip.v4.groups.chosen_on(ifid).map(IpAddr::from);
-        let v6 = self.ip.v6.groups.chosen_on(ifid).map(IpAddr::from);
+        let v6 = self.ip.v6().groups.chosen_on(ifid).map(IpAddr::from);
         v4.chain(v6).collect()
     }
 
@@ -196,20 +203,24 @@ impl Stack {
     pub(super) fn joins_routers(&mut self, ifid: IfId) {
         if self.ip.v4.tunables.forwarding == Forwarding::Enabled {
             self.ip.v4.groups.join(V4::ALL_ROUTERS, ifid);
-            self.ip.v6.groups.join(V6::ALL_ROUTERS, ifid);
+            self.ip.v6_mut().groups.join(V6::ALL_ROUTERS, ifid);
         }
     }
 
     /// This is a router no more.
     pub(super) fn leaves_routers(&mut self, ifid: IfId) {
         self.ip.v4.groups.leave(V4::ALL_ROUTERS, ifid);
-        self.ip.v6.groups.leave(V6::ALL_ROUTERS, ifid);
+        if let Some(v6) = self.ip.v6_made() {
+            v6.groups.leave(V6::ALL_ROUTERS, ifid);
+        }
     }
 
     /// An interface runs again: routers there are told of all its groups.
     pub(super) fn groups_again(&mut self, ifid: IfId) {
         self.ip.v4.groups.tell_again(ifid);
-        self.ip.v6.groups.tell_again(ifid);
+        if let Some(v6) = self.ip.v6_made() {
+            v6.groups.tell_again(ifid);
+        }
         self.ip.note_deadlines();
     }
 }
@@ -224,7 +235,7 @@ pub(super) fn hears(ip: &Ip, id: UdpId, on: IfId, group: IpAddr, src: IpAddr) ->
         }
         (IpAddr::V6(group), IpAddr::V6(src)) => {
             let group = zone::wire(group);
-            let filter = ip.v6.groups.filter(group, on, listener(id));
+            let filter = ip.v6().groups.filter(group, on, listener(id));
             // What is named has, as groups have, no number of a link.
             group == V6::ALL_NODES || filter.is_some_and(|filter| filter.passes(zone::wire(src)))
         }
@@ -282,7 +293,7 @@ pub(super) fn datagram(
     }
     let is_heard = match zone::wire_ip(dst) {
         IpAddr::V4(group) => s.ip.v4.groups.is_member(group, way.ifid),
-        IpAddr::V6(group) => s.ip.v6.groups.is_member(group, way.ifid),
+        IpAddr::V6(group) => s.ip.v6().groups.is_member(group, way.ifid),
     };
     // What was sent by the loopback interface comes in by it.
     let is_back = hops > 0

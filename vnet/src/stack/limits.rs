@@ -10,12 +10,12 @@ use std::fmt;
 use super::Stack;
 use crate::base::stats::{DropReason, Stats};
 use crate::ip::{fib, reassembly};
+use crate::neigh::NeighCache;
 use crate::neigh::NeighConfig;
 use crate::netif::bridge::members::DEFAULT_STATIONS;
 use crate::netif::table::DEFAULT_LINK_BYTES;
 use crate::netif::{AdminError, inbox};
 use crate::transport::error::SocketError;
-use crate::neigh::NeighCache;
 use crate::transport::tcp::TcpConfig;
 
 macro_rules! resources {
@@ -432,8 +432,14 @@ impl Stack {
         limits.note(Resource::Children, limits.children_now);
         limits.note(Resource::LinkBytes, self.ifs.link_account.held());
         limits.note(Resource::Routes, self.ip.route_count() as u64);
-        limits.note(Resource::Neighbours, self.neigh.used().map_or(0, NeighCache::len) as u64);
-        limits.note(Resource::Stations, self.bridges.used().map_or(0, |b| b.account().held()));
+        limits.note(
+            Resource::Neighbours,
+            self.neigh.used().map_or(0, NeighCache::len) as u64,
+        );
+        limits.note(
+            Resource::Stations,
+            self.bridges.used().map_or(0, |b| b.account().held()),
+        );
         limits.note(Resource::ReassemblyBytes, self.ip.fragment_bytes() as u64);
         if self.limits.of(Resource::Sockets) != Resource::UNLIMITED {
             self.share_sockets();

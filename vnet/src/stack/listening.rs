@@ -79,7 +79,7 @@ impl Listening for V6 {
     const BEFORE_RECORDS: usize = ipv6::MIN_LEN + 8 + 8;
 
     fn groups(ip: &mut Ip) -> &mut Groups<V6> {
-        &mut ip.v6.groups
+        &mut ip.v6_mut().groups
     }
 
     /// RFC 3590 section 4: who has no address yet tells of his groups all the same.
@@ -232,9 +232,9 @@ impl Stack {
                     robustness: more.map_or(0, |more| more.robustness),
                     interval: more.map_or(Duration::ZERO, |more| more.interval),
                 };
-                self.ip.v6.groups.asked(cx.now, ifid, &query);
+                self.ip.v6_mut().groups.asked(cx.now, ifid, &query);
             }
-            Mld::Report(group) => self.ip.v6.groups.heard_member(cx.now, ifid, group),
+            Mld::Report(group) => self.ip.v6_mut().groups.heard_member(cx.now, ifid, group),
             // That is for routers.
             Mld::Done(_) | Mld::Records(_) => {
                 return cx.stats.drop_rx(DropReason::IcmpIgnored);

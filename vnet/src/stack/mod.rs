@@ -252,14 +252,17 @@ impl Stack {
     /// Hears questions about an address that is not used.
     fn listen_for(&mut self, ifid: IfId, addr: IpAddr) {
         if let IpAddr::V6(addr) = addr {
-            self.ip.v6.groups.join(v6::solicited_node(addr), ifid);
+            self.ip.v6_mut().groups.join(v6::solicited_node(addr), ifid);
         }
     }
 
     /// Hears them no more.
     fn ignore(&mut self, ifid: IfId, addr: IpAddr) {
         if let IpAddr::V6(addr) = addr {
-            self.ip.v6.groups.leave(v6::solicited_node(addr), ifid);
+            self.ip
+                .v6_mut()
+                .groups
+                .leave(v6::solicited_node(addr), ifid);
         }
     }
 
@@ -318,12 +321,12 @@ impl Stack {
         match addr {
             IpAddr::V4(_) => self.forget_redirects_v4(),
             IpAddr::V6(addr) => {
-                self.ip.v6.groups.join(v6::solicited_node(addr), ifid);
+                self.ip.v6_mut().groups.join(v6::solicited_node(addr), ifid);
                 self.advertise_soon(ifid);
                 self.ip.note_deadlines();
             }
         }
-        self.announcements.push((ifid, addr));
+        self.announce_soon(ifid, addr);
         self.joins_subnet(ifid, net);
         Ok(())
     }
@@ -363,7 +366,10 @@ impl Stack {
                 }
             }
             IpAddr::V6(addr) => {
-                self.ip.v6.groups.leave(v6::solicited_node(addr), ifid);
+                self.ip
+                    .v6_mut()
+                    .groups
+                    .leave(v6::solicited_node(addr), ifid);
                 self.says_less(ifid, said);
                 self.advertise_soon(ifid);
                 self.ip.note_deadlines();
@@ -608,6 +614,13 @@ impl Stack {
             self.set_carrier(cx, ifid, Carrier::Up);
         }
         self.announce_addresses(ifid);
+    }
+
+    /// Announces an address with the next output, if there may be anybody to hear it.
+    fn announce_soon(&mut self, ifid: IfId, addr: IpAddr) {
+        if self.ifs.get(ifid).is_some_and(|i| i.can().needs_neighbours) {
+            self.announcements.push((ifid, addr));
+        }
     }
 
     /// Announces every address of an interface with the next output.

@@ -484,7 +484,7 @@ fn ipv6(s: &mut Stack, cx: &mut Cx, mut ingress: IpIngress, station: MacAddr, mu
     if !s.ip.speaks_v6(ingress.ifid) {
         return cx.stats.drop_rx(DropReason::UnknownProtocol);
     }
-    match v6::input::check(&s.ip.v6, ingress, &mut packet) {
+    match v6::input::check(s.ip.v6(), ingress, &mut packet) {
         Ok(mut header) => prerouting::<V6>(s, cx, ingress, &mut header, packet),
         Err(reason) => cx.stats.drop_rx(reason),
     }
@@ -541,7 +541,8 @@ fn prerouting<V: Version>(
 
 /// The stage of what is for us.
 fn input(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
-    let seen_raw = s.raw.used().is_some_and(|raw| raw.listens_to(info.proto.0)) && raw_copy(s, cx, info, &packet);
+    let seen_raw = s.raw.used().is_some_and(|raw| raw.listens_to(info.proto.0))
+        && raw_copy(s, cx, info, &packet);
     match info.proto {
         IpProto::TCP => tcp(s, cx, info, cast, packet),
         IpProto::UDP => udp(s, cx, info, cast, packet),

@@ -178,7 +178,7 @@ impl Stack {
 impl Stack {
     /// Host or router.
     pub(crate) fn set_forwarding(&mut self, forwarding: Forwarding) {
-        let was = self.ip.v6.tunables.forwarding;
+        let was = self.ip.v6().tunables.forwarding;
         self.ip.set_forwarding(forwarding);
         self.role_changed(was);
     }

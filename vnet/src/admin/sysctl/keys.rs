@@ -375,8 +375,8 @@ keys! {
     /// As a router, answer for IPv6 addresses to which packets would leave by another interface (RFC 4389).
     ICMP6_PROXYALL: Switch = "net.inet6.icmp6.nd6_proxyall",
         0..=1, "", Access::Tenant(Privilege::Forwarding),
-        |s| s.ip.v6.tunables.proxies,
-        |s, v| s.ip.v6.tunables.proxies = v;
+        |s| s.ip.v6().tunables.proxies,
+        |s, v| s.ip.v6_mut().tunables.proxies = v;
     /// As a host, obey IPv6 redirects to a better first hop (RFC 4861 section 8.3).
     ICMP6_REDIRACCEPT: Feature = "net.inet6.icmp6.rediraccept",
         0..=1, "", TUNABLES,
@@ -424,8 +424,8 @@ keys! {
     /// As a router, redirect hosts to a better IPv6 first hop (RFC 4861 section 8.2).
     IP6_REDIRECT: Redirects = "net.inet6.ip6.redirect",
         0..=1, "", Access::Tenant(Privilege::Forwarding),
-        |s| s.ip.v6.tunables.redirects,
-        |s, v| s.ip.v6.tunables.redirects = v;
+        |s| s.ip.v6().tunables.redirects,
+        |s, v| s.ip.v6_mut().tunables.redirects = v;
     /// How often a router advertises itself and its prefixes (RFC 4861); 0 for never.
     IP6_RTADV_INTERVAL: Duration = "net.inet6.ip6.rtadv_interval",
         0..=1800000, "ms", TUNABLES,

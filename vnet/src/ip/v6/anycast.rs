@@ -11,6 +11,7 @@ use std::net::Ipv6Addr;
 use siphasher::sip::SipHasher13;
 
 use crate::base::id::IfId;
+use crate::base::on_use::Part;
 use crate::base::time::{Duration, Instant};
 use crate::packet::MacAddr;
 
@@ -43,9 +44,22 @@ pub(crate) struct Anycast {
     secret: u64,
 }
 
+impl Part for Anycast {
+    type Seed = u64;
+
+    fn seeded(seed: u64) -> Anycast {
+        Anycast::new(seed)
+    }
+
+    fn unused() -> &'static Anycast {
+        static UNUSED: Anycast = Anycast::new(0);
+        &UNUSED
+    }
+}
+
 impl Anycast {
     /// None. How long answers wait follows from the secret.
-    pub(crate) fn new(secret: u64) -> Anycast {
+    pub(crate) const fn new(secret: u64) -> Anycast {
         Anycast {
             given: BTreeSet::new(),
             waiting: BTreeMap::new(),

@@ -105,12 +105,12 @@ fn is_member(state: &IpState<V6>, ingress: Ingress, group: Ipv6Addr) -> bool {
 impl Version for V6 {
     #[inline]
     fn of(ip: &Ip) -> &IpState<V6> {
-        &ip.v6
+        ip.v6()
     }
 
     #[inline]
     fn of_mut(ip: &mut Ip) -> &mut IpState<V6> {
-        &mut ip.v6
+        ip.v6_mut()
     }
 
     #[inline]

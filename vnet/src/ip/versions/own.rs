@@ -14,13 +14,13 @@ impl Ip {
     /// is on the link while somebody may have an address of it, used or not. Static routes stay.
     pub(crate) fn disconnect(&mut self, ifid: IfId, net: IpNet) {
         let prefix = net.trunc();
-        let mut held = self.dad.held(ifid).map(|(net, _)| net.trunc());
-        if held.any(|net| net == prefix) {
+        let is_held = self.dad.held(ifid).any(|(net, _)| net.trunc() == prefix);
+        if is_held {
             return;
         }
         match prefix {
             IpNet::V4(prefix) => self.v4.disconnect(ifid, prefix),
-            IpNet::V6(prefix) => self.v6.disconnect(ifid, prefix),
+            IpNet::V6(prefix) => self.v6_mut().disconnect(ifid, prefix),
         }
     }
 
@@ -41,12 +41,12 @@ impl Ip {
     pub(crate) fn has_given_v6(&self) -> bool {
         // Those that follow from advertisements are none that were given.
         let derived = self.own.len() + self.autoconf.assigned.len();
-        self.v6.addrs.len() + self.dad.held_v6_len() > derived || !self.anycast.given.is_empty()
+        self.v6().addrs.len() + self.dad.held_v6_len() > derived || !self.anycast.given.is_empty()
     }
 
     /// The addresses of IPv6 that an interface was given.
     pub(crate) fn given_v6(&self, ifid: IfId) -> impl Iterator<Item = Ipv6Addr> {
-        let all = self.v6.addrs.on_interface(ifid).map(|a| a.addr());
+        let all = self.v6().addrs.on_interface(ifid).map(|a| a.addr());
         let all = all.chain(self.dad.held_v6(ifid).map(|net| net.addr()));
         let own = self.own_v6(ifid);
         let assigned = &self.autoconf.assigned;
@@ -76,7 +76,7 @@ impl Ip {
                 (own.map_or(V4::BITS, |own| V4::prefix_len(own.net)), None)
             }
             IpAddr::V6(addr) => {
-                let own = self.v6.addrs.own(addr);
+                let own = self.v6().addrs.own(addr);
                 let derived = own.and_then(|own| self.autoconf.derived(own.ifid, addr));
                 (own.map_or(V6::BITS, |own| V6::prefix_len(own.net)), derived)
             }
@@ -95,7 +95,7 @@ impl Ip {
             self.autoconf.next_deadline(),
             self.anycast.next_deadline(),
             self.redirected.ends().min(),
-            self.v6.groups.next_deadline(),
+            self.v6().groups.next_deadline(),
             self.v4.groups.next_deadline(),
         ];
         self.slow = slow.into_iter().flatten().min();
@@ -105,7 +105,7 @@ impl Ip {
     pub(super) fn note_reassembly(&mut self) {
         let due = [
             self.v4.reassembly.next_deadline(),
-            self.v6.reassembly.next_deadline(),
+            self.v6().reassembly.next_deadline(),
             self.slow,
         ];
         self.due = due.into_iter().flatten().min();

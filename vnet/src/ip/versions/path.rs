@@ -50,7 +50,8 @@ impl Ip {
 
     /// What the path of IPv4 to `dst` takes, if a packet of ours of this length may be longer.
     pub(super) fn narrower_v4(&self, now: Instant, dst: Ipv4Addr, ip_len: usize) -> Option<u32> {
-        match ip_len > MIN_MTU_V4 as usize && !self.paths_v4.is_empty() {
+        let paths = self.paths_v4.used();
+        match ip_len > MIN_MTU_V4 as usize && paths.is_some_and(|paths| !paths.is_empty()) {
             true => self.paths_v4.ip_mtu(now, dst),
             false => None,
         }

@@ -86,7 +86,11 @@ fn take_in_held(s: &mut Stack, cx: &mut Cx) {
 
 /// True for a frame that brings TCP to an address of this vnet's. Raw sockets see each segment for itself.
 fn is_for_a_connection(s: &Stack, at: Station, header: &EtherHeader, packet: &Packet) -> bool {
-    if header.dst != at.mac || s.raw.used().is_some_and(|raw| raw.listens_to(IpProto::TCP.0)) {
+    if header.dst != at.mac
+        || s.raw
+            .used()
+            .is_some_and(|raw| raw.listens_to(IpProto::TCP.0))
+    {
         return false;
     }
     let mut ip = [0; ipv6::MIN_LEN];
@@ -101,7 +105,7 @@ fn is_for_a_connection(s: &Stack, at: Station, header: &EtherHeader, packet: &Pa
             let dst: [u8; 16] = *ip.last_chunk().expect("40 bytes");
             let number = zone::number(at.ifid).unwrap_or_default();
             let dst = zone::bind(Ipv6Addr::from(dst), number);
-            matches!(s.ip.v6.addrs.find(dst), Some(Ours::Address(_)))
+            matches!(s.ip.v6().addrs.find(dst), Some(Ours::Address(_)))
         }
         _ => false,
     }

@@ -104,10 +104,10 @@ fn is_proxied_v6(s: &mut Stack, ifid: IfId, src: Ipv6Addr, message: &Ndp) -> boo
     let Ndp::Solicitation { target, .. } = *message else {
         return false;
     };
-    s.ip.v6.tunables.forwarding == Forwarding::Enabled
+    s.ip.v6().tunables.forwarding == Forwarding::Enabled
         && !src.is_unspecified()
         && V6::kind(target) == Kind::Unicast
-        && !s.ip.v6.addrs.contains(target)
+        && !s.ip.v6().addrs.contains(target)
         && !s.ip.dad.holds(target.into())
         && (s.ip.lookup(target.into())).is_ok_and(|way| way.ifid != ifid)
 }
@@ -124,7 +124,7 @@ pub(super) fn is_probe_of_proxied(
     let (IpAddr::V6(src), Some(ifid)) = (info.src, packet.meta.rcvif) else {
         return false;
     };
-    if !s.ip.v6.tunables.proxies.is_on() {
+    if !s.ip.v6().tunables.proxies.is_on() {
         return false;
     }
     let mut copy = packet.clone();
@@ -216,12 +216,12 @@ pub(super) fn discovery(
     let target = message.target();
     // What others say of an anycast address is no conflict: they have it as well.
     let is_anycast = matches!(message, Ndp::Solicitation { .. })
-        && s.ip.v6.addrs.is_anycast_on(ifid, target)
-        && !s.ip.v6.addrs.contains(target);
-    let answers = s.ip.v6.addrs.answers(ifid, target);
+        && s.ip.v6().addrs.is_anycast_on(ifid, target)
+        && !s.ip.v6().addrs.contains(target);
+    let answers = s.ip.v6().addrs.answers(ifid, target);
     // RFC 4861 sections 7.2.7 and 7.2.8: others may answer as well.
     let is_shared = is_anycast
-        || !answers && s.ip.v6.tunables.proxies.is_on() && is_proxied_v6(s, ifid, src, &message);
+        || !answers && s.ip.v6().tunables.proxies.is_on() && is_proxied_v6(s, ifid, src, &message);
     let ingress = NeighIngress {
         ifid,
         mac,

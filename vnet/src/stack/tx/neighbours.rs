@@ -172,7 +172,7 @@ pub(in crate::stack) fn advertise(s: &mut Stack, cx: &mut Cx, ifid: IfId, answer
         Some(_) => Flags::SOLICITED,
         None => Flags(0),
     };
-    let is_ours = s.ip.v6.addrs.contains(answer.target);
+    let is_ours = s.ip.v6().addrs.contains(answer.target);
     // RFC 4429 section 3.3: who may not be the only one to have an address contradicts nobody; nor does who speaks for
     // another, or for many (RFC 4861 sections 7.2.7 and 7.2.8).
     let flags = match s.ip.dad.phase(ifid, answer.target.into()) {
@@ -224,7 +224,7 @@ pub(in crate::stack) fn advertise_later(s: &mut Stack, cx: &mut Cx, ifid: IfId, 
 
 /// Gives the answers that have waited.
 pub(in crate::stack) fn answer_late(s: &mut Stack, cx: &mut Cx) {
-    while let Some(waiting) = s.ip.anycast.take_due(cx.now) {
+    while let Some(waiting) = s.ip.anycast.made().and_then(|a| a.take_due(cx.now)) {
         let Waiting {
             ifid,
             target,
@@ -232,7 +232,7 @@ pub(in crate::stack) fn answer_late(s: &mut Stack, cx: &mut Cx) {
             station,
         } = waiting;
         // It may have ceased to speak for others meanwhile.
-        if !s.ip.v6.addrs.is_anycast_on(ifid, target) && !s.ip.v6.tunables.proxies.is_on() {
+        if !s.ip.v6().addrs.is_anycast_on(ifid, target) && !s.ip.v6().tunables.proxies.is_on() {
             continue;
         }
         let answer = Answer {
@@ -318,7 +318,7 @@ fn headed(s: &mut Stack, cx: &Cx, ends: (Ipv6Addr, Ipv6Addr), mut packet: Packet
 
 /// These flags, and that this is a router if it is.
 fn and_router(s: &Stack, flags: Flags) -> Flags {
-    match s.ip.v6.tunables.forwarding {
+    match s.ip.v6().tunables.forwarding {
         Forwarding::Enabled => flags.with(Flags::ROUTER),
         Forwarding::Disabled => flags,
     }

@@ -2,10 +2,10 @@
 
 use super::congestion::Congestion;
 use super::ecn::EcnUse;
+use crate::base::on_use::Part;
 /// Whether an optional part of the protocol is used: when the peer agrees, or neither offered nor
 /// accepted.
 pub(crate) use crate::base::switch::Switch as Feature;
-use crate::base::on_use::Part;
 use crate::base::time::Duration;
 
 /// Tunables of TCP in one vnet. A change concerns connections and listeners made from then on,

@@ -3,23 +3,36 @@
 //! sees that each costs the same.
 
 #[cfg(test)]
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The count of one table. Outside of tests it is nothing, and counting costs nothing.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Walked(#[cfg(test)] Cell<u64>);
+#[derive(Debug, Default)]
+pub(crate) struct Walked {
+    // Of a part that nobody uses there is one for all threads.
+    #[cfg(test)]
+    steps: AtomicU64,
+}
+
+impl Clone for Walked {
+    fn clone(&self) -> Walked {
+        Walked {
+            #[cfg(test)]
+            steps: AtomicU64::new(self.steps()),
+        }
+    }
+}
 
 impl Walked {
     /// An entry is looked at.
     #[inline]
     pub(crate) fn step(&self) {
         #[cfg(test)]
-        self.0.set(self.0.get() + 1);
+        self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many were.
     #[cfg(test)]
     pub(crate) fn steps(&self) -> u64 {
-        self.0.get()
+        self.steps.load(Ordering::Relaxed)
     }
 }

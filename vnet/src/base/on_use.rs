@@ -108,6 +108,7 @@ mod tests {
     fn it_is_made_with_the_first_change() {
         let mut dice = OnUse::<Dice>::new(6);
         assert_eq!(dice.made(), None);
+        assert_eq!(dice.used(), None);
         assert_eq!(*dice, Dice(0));
         dice.0 += 1;
         assert_eq!(dice.made(), Some(&mut Dice(7)));

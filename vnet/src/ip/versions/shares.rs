@@ -106,3 +106,34 @@ impl Ip {
         self.v4.reassembly.set_max_bytes(left(of_v6));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::rng::Rng;
+    use crate::ip::NoWay;
+    use crate::ip::state::AddressError;
+    use crate::ip::testing::{interfaces, ip};
+
+    #[test]
+    fn ipv6_that_is_made_late_has_what_was_said_before() {
+        let [a, b] = interfaces();
+        let mut both = Ip::new(&mut Rng::seeded(1));
+        both.interface_down(a);
+        both.limit_fragments(|limits| limits.max_datagrams = 3);
+        both.set_max_fragment_bytes(10_000);
+        both.set_max_routes(1);
+        assert!(both.v6_made().is_none());
+        let net = |text: &str| text.parse().expect("a prefix");
+        assert_eq!(both.add_address(a, net("2001:db8::1/64")), Ok(()));
+        assert_eq!(both.v6().reassembly.limits(), both.fragment_limits());
+        let there = std::net::IpAddr::V6(ip("2001:db8::2"));
+        assert_eq!(both.lookup(there), Err(NoWay::NoRoute));
+        both.interface_up(a);
+        assert_eq!(both.lookup(there).map(|way| way.ifid), Ok(a));
+        assert!(matches!(
+            both.add_address(b, net("10.0.0.1/24")),
+            Err(AddressError::Route(_))
+        ));
+    }
+}

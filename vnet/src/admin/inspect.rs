@@ -145,7 +145,7 @@ pub(super) fn sockets(stack: &Stack, now: Option<Instant>) -> Vec<SocketInfo> {
         send_queue: t.send_queue,
         tcp: t.id.and_then(info),
     });
-    let udp = stack.udp.sockets.iter().map(|u| SocketInfo {
+    let udp = stack.datagrams.udp.sockets.iter().map(|u| SocketInfo {
         kind: SocketKind::Udp,
         local: u.own.local().map(zone::outside),
         peer: u.own.peer().map(zone::outside),
@@ -161,9 +161,9 @@ pub(super) fn sockets(stack: &Stack, now: Option<Instant>) -> Vec<SocketInfo> {
         send_queue: 0,
         tcp: None,
     };
-    let raw = stack.raw.sockets.iter();
+    let raw = stack.datagrams.raw.sockets.iter();
     let raw = raw.map(|r| unbound(SocketKind::Raw(r.own), r.queued()));
-    let echo = stack.echo.sockets.iter();
+    let echo = stack.datagrams.echo.sockets.iter();
     let echo = echo.map(|e| unbound(SocketKind::Echo(e.own), e.queued()));
     tcp.chain(udp).chain(raw).chain(echo).collect()
 }

@@ -132,7 +132,11 @@ impl Vnet {
     /// [`Gone`].
     pub fn protocol_stats(&self) -> Result<ProtocolStats, Gone> {
         self.core.with(|stack, _| ProtocolStats {
-            counters: counters(*stack.tcp.stats(), stack.udp.stats(), stack.neigh.stats()),
+            counters: counters(
+                *stack.tcp.stats(),
+                stack.datagrams.udp.stats(),
+                stack.neigh.stats(),
+            ),
         })
     }
 }

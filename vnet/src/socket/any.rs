@@ -194,7 +194,7 @@ impl Socket {
         let socket = UdpSocket::bind_with(&self.vnet, address, &plan.bind)?;
         let options = plan.options;
         socket.0.now(|s, _, id| {
-            let of = &mut s.udp.sockets.get_mut(id)?.options;
+            let of = &mut s.datagrams.udp.sockets.get_mut(id)?.options;
             of.tos = options.tos;
             of.recv_buffer = options.recv_buffer.unwrap_or(of.recv_buffer);
             if options.ttl > 0 {
@@ -515,7 +515,7 @@ impl Socket {
     pub fn set_recv_buffer_size(&self, size: usize) -> io::Result<()> {
         match self.state() {
             State::Datagram(socket) => socket.0.now(|s, _, id| {
-                s.udp.sockets.get_mut(id)?.options.recv_buffer = size.min(MAX_DATAGRAMS);
+                s.datagrams.udp.sockets.get_mut(id)?.options.recv_buffer = size.min(MAX_DATAGRAMS);
                 Ok(())
             }),
             _ => self.change(|o| o.recv_buffer = Some(size)),
@@ -531,7 +531,7 @@ impl Socket {
             State::Stream(stream) => Ok(stream.info()?.recv_buffer),
             State::Datagram(socket) => socket
                 .0
-                .now(|s, _, id| Ok(s.udp.sockets.get(id)?.options.recv_buffer)),
+                .now(|s, _, id| Ok(s.datagrams.udp.sockets.get(id)?.options.recv_buffer)),
             _ => {
                 let chosen = self.options()?.recv_buffer;
                 let default = self.vnet.core.with(|s, _| s.tcp.config().recv_buffer);
@@ -575,7 +575,7 @@ impl Socket {
         let tos = u8::try_from(tos).map_err(|_| SocketError::InvalidInput)?;
         match self.state() {
             State::Datagram(socket) => socket.0.now(|s, _, id| {
-                s.udp.sockets.get_mut(id)?.options.tos = tos;
+                s.datagrams.udp.sockets.get_mut(id)?.options.tos = tos;
                 Ok(())
             }),
             _ => self.change(|o| o.tos = tos),
@@ -590,7 +590,7 @@ impl Socket {
         match self.state() {
             State::Datagram(socket) => socket
                 .0
-                .now(|s, _, id| Ok(s.udp.sockets.get(id)?.options.tos.into())),
+                .now(|s, _, id| Ok(s.datagrams.udp.sockets.get(id)?.options.tos.into())),
             _ => Ok(self.options()?.tos.into()),
         }
     }

@@ -85,7 +85,7 @@ impl EchoSocket {
     #[track_caller]
     fn receive(&self, wait: Wait<'_>) -> io::Result<(EchoEvent, Instant)> {
         let arrival = self.0.run(wait, Interest::Read, |s, _, id| {
-            s.echo.sockets.recv(id, ReadMode::Consume)
+            s.datagrams.echo.sockets.recv(id, ReadMode::Consume)
         })?;
         Ok((arrival.event, arrival.at))
     }

@@ -91,7 +91,7 @@ impl UdpSocket {
     #[track_caller]
     pub fn recv_msg(&self, buf: &mut [u8]) -> io::Result<(usize, Message)> {
         let (data, arrived) = self.0.run(self.0.reading(), Interest::Read, |s, _, id| {
-            s.udp.sockets.recv(id, ReadMode::Consume)
+            s.datagrams.udp.sockets.recv(id, ReadMode::Consume)
         })?;
         Ok((data.copy_to(0, buf), Message::arrived(self.1, &arrived)))
     }
@@ -117,7 +117,7 @@ impl UdpSocket {
     #[track_caller]
     pub fn recv_many(&self, max: usize) -> io::Result<Vec<(Payload, Message)>> {
         let arrived = self.0.run(self.0.reading(), Interest::Read, |s, _, id| {
-            let sockets = &mut s.udp.sockets;
+            let sockets = &mut s.datagrams.udp.sockets;
             if max == 0 {
                 return Ok(Vec::new());
             }
@@ -161,7 +161,7 @@ impl UdpSocket {
     /// The vnet is gone.
     pub fn set_recv_errors(&self, keep: bool) -> io::Result<()> {
         self.0.now(|s, _, id| {
-            s.udp.sockets.get_mut(id)?.own.errors = keep.then(Default::default);
+            s.datagrams.udp.sockets.get_mut(id)?.own.errors = keep.then(Default::default);
             Ok(())
         })
     }
@@ -172,7 +172,7 @@ impl UdpSocket {
     /// The vnet is gone.
     pub fn recv_error(&self) -> io::Result<Option<DatagramError>> {
         self.0.now(|s, _, id| {
-            let socket = s.udp.sockets.get_mut(id)?;
+            let socket = s.datagrams.udp.sockets.get_mut(id)?;
             let told = socket
                 .own
                 .errors

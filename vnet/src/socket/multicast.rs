@@ -85,7 +85,7 @@ impl UdpSocket {
     pub fn set_multicast_interface(&self, interface: u32) -> io::Result<()> {
         self.0.now(|s, _, id| {
             let interface = s.interface_of(interface)?;
-            s.udp.sockets.get_mut(id)?.own.multicast.interface = interface;
+            s.datagrams.udp.sockets.get_mut(id)?.own.multicast.interface = interface;
             Ok(())
         })
     }
@@ -159,12 +159,12 @@ impl UdpSocket {
 
     fn get<R>(&self, read: impl FnOnce(&Multicast) -> R) -> io::Result<R> {
         self.0
-            .now(|s, _, id| Ok(read(&s.udp.sockets.get(id)?.own.multicast)))
+            .now(|s, _, id| Ok(read(&s.datagrams.udp.sockets.get(id)?.own.multicast)))
     }
 
     fn set(&self, change: impl FnOnce(&mut Multicast)) -> io::Result<()> {
         self.0.now(|s, _, id| {
-            change(&mut s.udp.sockets.get_mut(id)?.own.multicast);
+            change(&mut s.datagrams.udp.sockets.get_mut(id)?.own.multicast);
             Ok(())
         })
     }

@@ -80,7 +80,7 @@ impl RawSocket {
     #[track_caller]
     fn receive(&self, wait: Wait<'_>, buf: &mut [u8]) -> io::Result<(usize, RawMeta)> {
         let (data, meta) = self.0.run(wait, Interest::Read, |s, _, id| {
-            s.raw.sockets.recv(id, ReadMode::Consume)
+            s.datagrams.raw.sockets.recv(id, ReadMode::Consume)
         })?;
         Ok((data.copy_to(0, buf), meta))
     }

@@ -193,7 +193,7 @@ impl UdpSocket {
     #[track_caller]
     fn receive(&self, wait: Wait<'_>, mode: ReadMode) -> io::Result<(Payload, SocketAddr)> {
         let received = self.0.run(wait, Interest::Read, |s, _, id| {
-            s.udp.sockets.recv(id, mode)
+            s.datagrams.udp.sockets.recv(id, mode)
         });
         received.map(|(data, arrived)| (data, self.1.outside(arrived.src)))
     }
@@ -207,7 +207,7 @@ impl UdpSocket {
     ) -> io::Result<(usize, SocketAddr)> {
         let mut rest = None;
         let (copied, from) = self.0.run(wait, Interest::Read, |s, _, id| {
-            let sockets = &mut s.udp.sockets;
+            let sockets = &mut s.datagrams.udp.sockets;
             let (data, arrived) = sockets.oldest(id)?;
             let from = arrived.src;
             // A few bytes are copied at once, others outside of the lock.
@@ -233,7 +233,7 @@ impl UdpSocket {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         let addr = self
             .0
-            .now(|s, _, id| Ok(s.udp.sockets.get(id)?.own.local()))?;
+            .now(|s, _, id| Ok(s.datagrams.udp.sockets.get(id)?.own.local()))?;
         let addr = addr.expect("a UDP socket of this layer is bound when it is made");
         Ok(self.1.outside(addr))
     }
@@ -244,7 +244,7 @@ impl UdpSocket {
     /// [`io::ErrorKind::NotConnected`], or the vnet is gone.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.0.now(|s, _, id| {
-            let peer = s.udp.sockets.get(id)?.own.peer();
+            let peer = s.datagrams.udp.sockets.get(id)?.own.peer();
             let peer = peer.map(|peer| self.1.outside(peer));
             peer.ok_or(SocketError::NotConnected)
         })
@@ -257,7 +257,7 @@ impl UdpSocket {
     /// [`io::ErrorKind::NotConnected`]; there is no route to the peer; the vnet is gone.
     pub fn path_mtu(&self) -> io::Result<u32> {
         self.0.now(|s, cx, id| {
-            let peer = s.udp.sockets.get(id)?.own.peer();
+            let peer = s.datagrams.udp.sockets.get(id)?.own.peer();
             let peer = peer.ok_or(SocketError::NotConnected)?;
             s.path_mtu_from(cx.now, id.into(), peer.ip())
         })
@@ -273,7 +273,7 @@ impl UdpSocket {
             false => Broadcast::Forbidden,
         };
         self.0.now(|s, _, id| {
-            s.udp.sockets.get_mut(id)?.own.broadcast = broadcast;
+            s.datagrams.udp.sockets.get_mut(id)?.own.broadcast = broadcast;
             Ok(())
         })
     }
@@ -283,8 +283,9 @@ impl UdpSocket {
     /// # Errors
     /// The vnet is gone.
     pub fn broadcast(&self) -> io::Result<bool> {
-        self.0
-            .now(|s, _, id| Ok(s.udp.sockets.get(id)?.own.broadcast == Broadcast::Allowed))
+        self.0.now(|s, _, id| {
+            Ok(s.datagrams.udp.sockets.get(id)?.own.broadcast == Broadcast::Allowed)
+        })
     }
 }
 

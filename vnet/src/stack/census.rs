@@ -114,8 +114,10 @@ impl Stack {
     /// Counts everything.
     pub(crate) fn census(&self) -> Census {
         let tcp = self.tcp.counts();
-        let queued =
-            self.udp.sockets.queued() + self.raw.sockets.queued() + self.echo.sockets.queued();
+        let datagrams = &*self.datagrams;
+        let queued = datagrams.udp.sockets.queued()
+            + datagrams.raw.sockets.queued()
+            + datagrams.echo.sockets.queued();
         Census {
             sockets: (self.tcp.held_by_sockets() + tcp.listeners) as u64
                 + self.datagram_sockets() as u64,
@@ -151,17 +153,15 @@ impl Stack {
     }
 
     pub(crate) fn uninit_udp(&mut self, cx: &mut Cx) {
-        if let Some(udp) = self.udp.made() {
-            udp.teardown(cx.out);
+        if let Some(datagrams) = self.datagrams.made() {
+            datagrams.udp.teardown(cx.out);
         }
     }
 
     pub(crate) fn uninit_raw(&mut self, cx: &mut Cx) {
-        if let Some(raw) = self.raw.made() {
-            raw.teardown(cx.out);
-        }
-        if let Some(echo) = self.echo.made() {
-            echo.teardown(cx.out);
+        if let Some(datagrams) = self.datagrams.made() {
+            datagrams.raw.teardown(cx.out);
+            datagrams.echo.teardown(cx.out);
         }
     }
 

@@ -72,13 +72,16 @@ fn narrow_path(s: &mut Stack, cx: &mut Cx, ip_mtu: u32, said: Said, quoted: &icm
 /// True when there is somebody who can have sent this, other than TCP.
 fn has_sender(s: &Stack, quoted: &icmp::Quoted) -> bool {
     let (src_port, _) = quoted.ports();
-    s.raw
+    s.datagrams
         .used()
-        .is_some_and(|raw| raw.listens_to(quoted.proto.0))
+        .is_some_and(|d| d.raw.listens_to(quoted.proto.0))
         || match quoted.proto {
-            IpProto::UDP => s.udp.is_bound(SocketAddr::new(quoted.src, src_port)),
+            IpProto::UDP => s
+                .datagrams
+                .udp
+                .is_bound(SocketAddr::new(quoted.src, src_port)),
             IpProto::ICMP | IpProto::ICMPV6 => match quoted.echo() {
-                Some((ident, _)) => s.echo.fragmentation(ident).is_some(),
+                Some((ident, _)) => s.datagrams.echo.fragmentation(ident).is_some(),
                 // What we answer is as long as what was asked.
                 None => quoted.is_echo_reply(),
             },
@@ -117,7 +120,7 @@ pub(super) fn tell(s: &mut Stack, cx: &mut Cx, said: Said, quoted: &icmp::Quoted
                     path_mtu,
                     extensions: icmp_ext::read(&extensions),
                 };
-                s.udp.on_icmp_error(cx.out, local, told) > 0
+                s.datagrams.udp.on_icmp_error(cx.out, local, told) > 0
             }
             None => false,
         },
@@ -170,7 +173,7 @@ fn echo_error(
     let from = zone::wire_ip(from);
     let event = match (refusal, icmp::unreachable_code(quoted.dst, refusal)) {
         (Refusal::PacketTooBig { mtu: path_mtu }, _) => {
-            if s.echo.fragmentation(ident) != Some(Fragmentation::Forbidden) {
+            if s.datagrams.echo.fragmentation(ident) != Some(Fragmentation::Forbidden) {
                 return false;
             }
             EchoEvent::TooBig {
@@ -193,6 +196,6 @@ fn echo_error(
         },
         (_, None) => return false,
     };
-    let echo = s.echo.made();
-    echo.is_some_and(|echo| echo.input(cx, ident, event) == SocketVerdict::Delivered)
+    let datagrams = s.datagrams.made();
+    datagrams.is_some_and(|d| d.echo.input(cx, ident, event) == SocketVerdict::Delivered)
 }

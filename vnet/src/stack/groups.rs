@@ -73,7 +73,7 @@ impl Stack {
         on: On,
         change: Membership,
     ) -> Result<(), SocketError> {
-        let socket = self.udp.sockets.get(id)?;
+        let socket = self.datagrams.udp.sockets.get(id)?;
         if !group.is_multicast() || !socket.own.domain.speaks(group) {
             return Err(SocketError::InvalidInput);
         }
@@ -108,14 +108,20 @@ impl Stack {
                 )?;
             }
         }
-        self.udp.sockets.get_mut(id)?.own.multicast.is_member = true;
+        self.datagrams
+            .udp
+            .sockets
+            .get_mut(id)?
+            .own
+            .multicast
+            .is_member = true;
         self.ip.note_deadlines();
         Ok(())
     }
 
     /// A socket goes away, and leaves its groups.
     pub(crate) fn udp_leave_all(&mut self, id: UdpId) {
-        let socket = self.udp.sockets.get(id);
+        let socket = self.datagrams.udp.sockets.get(id);
         if socket.is_ok_and(|socket| socket.own.multicast.is_member) {
             self.ip.v4.groups.remove_listener(listener(id));
             if let Some(v6) = self.ip.v6_made() {
@@ -310,7 +316,7 @@ pub(super) fn datagram(
             ttl: hops,
             tos: out.tos,
         };
-        s.udp.input(
+        s.datagrams.udp.input(
             cx,
             arrived,
             out.dst.port(),

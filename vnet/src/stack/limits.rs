@@ -15,6 +15,7 @@ use crate::neigh::NeighConfig;
 use crate::netif::bridge::members::DEFAULT_STATIONS;
 use crate::netif::table::DEFAULT_LINK_BYTES;
 use crate::netif::{AdminError, inbox};
+use crate::transport::datagrams::Datagrams;
 use crate::transport::error::SocketError;
 use crate::transport::tcp::TcpConfig;
 
@@ -391,9 +392,7 @@ impl Stack {
             Resource::Children => (limits.children_now, 0),
             Resource::BufferedBytes => (
                 self.tcp.held_bytes() as u64 + self.datagram_bytes(),
-                self.udp.sockets.account().refused()
-                    + self.raw.sockets.account().refused()
-                    + self.echo.sockets.account().refused(),
+                self.datagrams.accounts().iter().map(|a| a.refused()).sum(),
             ),
             Resource::QueuedPackets => (0, dropped(DropReason::InboxFull)),
             Resource::LinkBytes => {
@@ -494,12 +493,10 @@ impl Stack {
         let limit = self.limits.of(Resource::BufferedBytes);
         let held = self.limits.tcp_bytes_seen + self.datagram_bytes();
         self.limits.buffers_are_full = held >= limit;
-        let accounts = [
-            self.udp.made().map(|udp| udp.sockets.account_mut()),
-            self.raw.made().map(|raw| raw.sockets.account_mut()),
-            self.echo.made().map(|echo| echo.sockets.account_mut()),
-        ];
-        for account in accounts.into_iter().flatten() {
+        let Some(datagrams) = self.datagrams.made() else {
+            return;
+        };
+        for account in datagrams.accounts_mut() {
             let others = held - account.bytes() as u64;
             let left = match limit {
                 Resource::UNLIMITED => usize::MAX,
@@ -524,12 +521,8 @@ impl Stack {
 
     /// Bytes in the buffers of sockets other than TCP's.
     fn datagram_bytes(&self) -> u64 {
-        let accounts = [
-            self.udp.sockets.account(),
-            self.raw.sockets.account(),
-            self.echo.sockets.account(),
-        ];
-        accounts.iter().map(|a| a.bytes() as u64).sum()
+        let accounts = self.datagrams.used().map(Datagrams::accounts);
+        accounts.map_or(0, |all| all.iter().map(|a| a.bytes() as u64).sum())
     }
 
     fn socket_count(&self) -> u64 {

@@ -72,10 +72,8 @@ use crate::netif::{AdminError, Bridges, IfTable, Netif};
 use crate::packet::cx::Carrier;
 use crate::packet::header::zone;
 use crate::packet::{Cx, MacAddr};
-use crate::transport::echo::Echo;
-use crate::transport::raw::Raw;
+use crate::transport::datagrams::{Datagrams, Seeds};
 use crate::transport::tcp::Tcp;
-use crate::transport::udp::Udp;
 
 /// The protocols of one vnet. Everything in it is reached under the vnet's lock.
 pub(crate) struct Stack {
@@ -91,12 +89,8 @@ pub(crate) struct Stack {
     pub neigh: OnUse<NeighCache>,
     /// ICMP's rate limit.
     pub icmp: Icmp,
-    /// UDP sockets.
-    pub udp: OnUse<Udp>,
-    /// Raw sockets.
-    pub raw: OnUse<Raw>,
-    /// Echo sockets.
-    pub echo: OnUse<Echo>,
+    /// Sockets other than TCP's.
+    pub datagrams: OnUse<Datagrams>,
     /// TCP connections and listeners.
     pub tcp: Tcp,
     /// Whether sockets for IPv6 leave IPv4 to others, where their programs do not say (`IPV6_V6ONLY`).
@@ -133,9 +127,11 @@ impl Stack {
             bridges: OnUse::default(),
             lldp: Lldp::new(name),
             neigh: OnUse::new(seed(StreamLabel::Neigh)),
-            udp: OnUse::new(seed(StreamLabel::Udp)),
-            raw: OnUse::new(seed(StreamLabel::Raw)),
-            echo: OnUse::new(seed(StreamLabel::Echo)),
+            datagrams: OnUse::new(Seeds {
+                udp: seed(StreamLabel::Udp),
+                raw: seed(StreamLabel::Raw),
+                echo: seed(StreamLabel::Echo),
+            }),
             tcp: Tcp::new(&mut Rng::seeded(seed(StreamLabel::Tcp))),
             icmp: Icmp::default(),
             ip: Ip::new(rng),

@@ -541,7 +541,10 @@ fn prerouting<V: Version>(
 
 /// The stage of what is for us.
 fn input(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
-    let seen_raw = s.raw.used().is_some_and(|raw| raw.listens_to(info.proto.0))
+    let seen_raw = s
+        .datagrams
+        .used()
+        .is_some_and(|d| d.raw.listens_to(info.proto.0))
         && raw_copy(s, cx, info, &packet);
     match info.proto {
         IpProto::TCP => tcp(s, cx, info, cast, packet),
@@ -573,7 +576,7 @@ fn raw_copy(s: &mut Stack, cx: &mut Cx, info: &IpInfo, packet: &Packet) -> bool 
     // A socket sees what a wire would have shown.
     let _ = checksum::finish_transport(&mut copy, info);
     let copy = copy.into_payload();
-    s.raw.input(cx, &meta, &copy) == SocketVerdict::Delivered
+    s.datagrams.raw.input(cx, &meta, &copy) == SocketVerdict::Delivered
 }
 
 fn icmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
@@ -602,8 +605,8 @@ fn icmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
                 len: payload.len(),
                 ttl: info.hop_limit,
             };
-            let echo = s.echo.made();
-            match echo.map_or(SocketVerdict::NoSocket, |e| e.input(cx, ident, reply)) {
+            let datagrams = s.datagrams.made();
+            match datagrams.map_or(SocketVerdict::NoSocket, |d| d.echo.input(cx, ident, reply)) {
                 SocketVerdict::Delivered => cx.stats.delivered += 1,
                 SocketVerdict::NoSocket => cx.stats.drop_rx(DropReason::IcmpIgnored),
                 SocketVerdict::Drop(reason) => cx.stats.drop_rx(reason),
@@ -664,6 +667,7 @@ fn udp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet
     };
     let port = udp.dst_port;
     match s
+        .datagrams
         .udp
         .input(cx, arrived, port, addressing, hears, &mut payload)
     {

@@ -16,6 +16,7 @@ use crate::netif::Netif;
 use crate::netif::table::MAX_GSO;
 use crate::packet::header::{Fragmentation, IpProto, zone};
 use crate::packet::{Csum, Cx, Packet, Payload};
+use crate::transport::datagrams::Datagrams;
 use crate::transport::domain::Domain;
 use crate::transport::echo::EchoId;
 use crate::transport::edge::{Readiness, Waiters};
@@ -68,10 +69,10 @@ impl Stack {
             SocketId::Listener(id) => self.tcp.close_listener(cx, id),
             SocketId::Udp(id) => {
                 self.udp_leave_all(id);
-                self.udp.close(cx.out, id);
+                self.datagrams.udp.close(cx.out, id);
             }
-            SocketId::Raw(id) => self.raw.close(cx.out, id),
-            SocketId::Echo(id) => self.echo.close(cx.out, id),
+            SocketId::Raw(id) => self.datagrams.raw.close(cx.out, id),
+            SocketId::Echo(id) => self.datagrams.echo.close(cx.out, id),
         }
     }
 
@@ -83,9 +84,9 @@ impl Stack {
         match id {
             SocketId::Tcp(id) => self.tcp.readiness(id),
             SocketId::Listener(id) => self.tcp.listener_readiness(id),
-            SocketId::Udp(id) => Ok(self.udp.sockets.get(id)?.readiness()),
-            SocketId::Raw(id) => Ok(self.raw.sockets.get(id)?.readiness()),
-            SocketId::Echo(id) => Ok(self.echo.sockets.get(id)?.readiness()),
+            SocketId::Udp(id) => Ok(self.datagrams.udp.sockets.get(id)?.readiness()),
+            SocketId::Raw(id) => Ok(self.datagrams.raw.sockets.get(id)?.readiness()),
+            SocketId::Echo(id) => Ok(self.datagrams.echo.sockets.get(id)?.readiness()),
         }
     }
 
@@ -98,9 +99,9 @@ impl Stack {
         match id {
             SocketId::Tcp(id) => self.tcp.waiters(id),
             SocketId::Listener(id) => self.tcp.listener_waiters(id),
-            SocketId::Udp(id) => Ok(&mut self.udp.sockets.get_mut(id)?.waiters),
-            SocketId::Raw(id) => Ok(&mut self.raw.sockets.get_mut(id)?.waiters),
-            SocketId::Echo(id) => Ok(&mut self.echo.sockets.get_mut(id)?.waiters),
+            SocketId::Udp(id) => Ok(&mut self.datagrams.udp.sockets.get_mut(id)?.waiters),
+            SocketId::Raw(id) => Ok(&mut self.datagrams.raw.sockets.get_mut(id)?.waiters),
+            SocketId::Echo(id) => Ok(&mut self.datagrams.echo.sockets.get_mut(id)?.waiters),
         }
     }
 
@@ -112,9 +113,9 @@ impl Stack {
         match id {
             SocketId::Tcp(id) => self.tcp.take_error(id),
             SocketId::Listener(_) => Ok(None),
-            SocketId::Udp(id) => Ok(self.udp.sockets.get_mut(id)?.take_error()),
-            SocketId::Raw(id) => Ok(self.raw.sockets.get_mut(id)?.take_error()),
-            SocketId::Echo(id) => Ok(self.echo.sockets.get_mut(id)?.take_error()),
+            SocketId::Udp(id) => Ok(self.datagrams.udp.sockets.get_mut(id)?.take_error()),
+            SocketId::Raw(id) => Ok(self.datagrams.raw.sockets.get_mut(id)?.take_error()),
+            SocketId::Echo(id) => Ok(self.datagrams.echo.sockets.get_mut(id)?.take_error()),
         }
     }
 
@@ -127,9 +128,9 @@ impl Stack {
         match id {
             SocketId::Tcp(id) => self.tcp.ttl(id),
             SocketId::Listener(id) => self.tcp.listener_ttl(id),
-            SocketId::Udp(id) => Ok(&mut self.udp.sockets.get_mut(id)?.options.ttl),
-            SocketId::Raw(id) => Ok(&mut self.raw.sockets.get_mut(id)?.options.ttl),
-            SocketId::Echo(id) => Ok(&mut self.echo.sockets.get_mut(id)?.options.ttl),
+            SocketId::Udp(id) => Ok(&mut self.datagrams.udp.sockets.get_mut(id)?.options.ttl),
+            SocketId::Raw(id) => Ok(&mut self.datagrams.raw.sockets.get_mut(id)?.options.ttl),
+            SocketId::Echo(id) => Ok(&mut self.datagrams.echo.sockets.get_mut(id)?.options.ttl),
         }
     }
 
@@ -142,9 +143,9 @@ impl Stack {
         id: SocketId,
     ) -> Result<&mut Fragmentation, SocketError> {
         let options = match id {
-            SocketId::Udp(id) => &mut self.udp.sockets.get_mut(id)?.options,
-            SocketId::Raw(id) => &mut self.raw.sockets.get_mut(id)?.options,
-            SocketId::Echo(id) => &mut self.echo.sockets.get_mut(id)?.options,
+            SocketId::Udp(id) => &mut self.datagrams.udp.sockets.get_mut(id)?.options,
+            SocketId::Raw(id) => &mut self.datagrams.raw.sockets.get_mut(id)?.options,
+            SocketId::Echo(id) => &mut self.datagrams.echo.sockets.get_mut(id)?.options,
             SocketId::Tcp(_) | SocketId::Listener(_) => return Err(SocketError::InvalidInput),
         };
         Ok(&mut options.fragmentation)
@@ -161,16 +162,14 @@ impl Stack {
         match id {
             SocketId::Tcp(id) => self.tcp.interface(id),
             SocketId::Listener(id) => self.tcp.listener_interface(id),
-            SocketId::Udp(id) => Ok(&mut self.udp.sockets.get_mut(id)?.own.interface),
+            SocketId::Udp(id) => Ok(&mut self.datagrams.udp.sockets.get_mut(id)?.own.interface),
             SocketId::Raw(_) | SocketId::Echo(_) => Err(SocketError::InvalidInput),
         }
     }
 
     /// Sockets that are not TCP's.
     pub(super) fn datagram_sockets(&self) -> usize {
-        let udp = self.udp.used().map_or(0, |udp| udp.sockets.len());
-        let raw = self.raw.used().map_or(0, |raw| raw.sockets.len());
-        udp + raw + self.echo.used().map_or(0, |echo| echo.sockets.len())
+        self.datagrams.used().map_or(0, Datagrams::len)
     }
 }
 
@@ -291,7 +290,7 @@ impl Stack {
         dst: IpAddr,
     ) -> Result<u32, SocketError> {
         let by = match id {
-            SocketId::Udp(id) => self.udp.sockets.get(id)?.own.interface,
+            SocketId::Udp(id) => self.datagrams.udp.sockets.get(id)?.own.interface,
             _ => None,
         };
         let dst = self.on_a_link(dst);
@@ -363,12 +362,12 @@ impl Stack {
     ) -> Result<UdpId, SocketError> {
         let local = self.check_local(domain, local)?;
         self.admit_socket()?;
-        let id = self.udp.open()?;
-        self.udp.sockets.get_mut(id)?.own.reuse = reuse;
-        match self.udp.bind(cx, id, local, domain) {
+        let id = self.datagrams.udp.open()?;
+        self.datagrams.udp.sockets.get_mut(id)?.own.reuse = reuse;
+        match self.datagrams.udp.bind(cx, id, local, domain) {
             Ok(_) => Ok(id),
             Err(e) => {
-                self.udp.close(cx.out, id);
+                self.datagrams.udp.close(cx.out, id);
                 Err(e)
             }
         }
@@ -388,7 +387,7 @@ impl Stack {
         let dst = self.destination(domain, peer)?;
         let src = ways::source_for(self, dst)?;
         let peer = SocketAddr::new(dst, peer.port());
-        self.udp.connect(cx, id, peer, src)
+        self.datagrams.udp.connect(cx, id, peer, src)
     }
 
     /// Sends a datagram.
@@ -408,7 +407,7 @@ impl Stack {
             Some(to) => Some(SocketAddr::new(self.destination(domain, to)?, to.port())),
             None => None,
         };
-        let mut out = self.udp.send(cx, id, to, payload.len())?;
+        let mut out = self.datagrams.udp.send(cx, id, to, payload.len())?;
         if *said != Leaving::default() {
             self.say(&mut out, said)?;
         }
@@ -447,7 +446,7 @@ impl Stack {
     /// The limit on sockets.
     pub(crate) fn echo_open(&mut self, cx: &mut Cx) -> Result<EchoId, SocketError> {
         self.admit_socket()?;
-        self.echo.open(cx)
+        self.datagrams.echo.open(cx)
     }
 
     /// Makes a raw socket for IP protocol `proto`.
@@ -456,7 +455,7 @@ impl Stack {
     /// The limit on sockets.
     pub(crate) fn raw_open(&mut self, proto: u8) -> Result<RawId, SocketError> {
         self.admit_socket()?;
-        self.raw.open(proto)
+        self.datagrams.raw.open(proto)
     }
 
     /// Sends an echo request.
@@ -471,7 +470,7 @@ impl Stack {
         seq: u16,
         payload: Payload,
     ) -> Result<(), SocketError> {
-        let out = self.echo.send(id, seq, payload)?;
+        let out = self.datagrams.echo.send(id, seq, payload)?;
         let dst = self.on_a_link(dst);
         let (proto, request) = icmp::echo_request(dst, out.ident, out.seq, out.payload);
         let to = Outgoing {
@@ -494,7 +493,7 @@ impl Stack {
         dst: IpAddr,
         payload: Payload,
     ) -> Result<(), SocketError> {
-        let out = self.raw.send(id, payload)?;
+        let out = self.datagrams.raw.send(id, payload)?;
         let dst = self.on_a_link(dst);
         let to = Outgoing {
             hop_limit: NonZero::new(out.ttl).map(NonZero::get),

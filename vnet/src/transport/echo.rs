@@ -5,14 +5,12 @@
 //! events. The stack writes and reads the ICMP messages.
 
 use std::net::IpAddr;
-use std::sync::LazyLock;
 
 use slotmap::new_key_type;
 
 use super::datagram::{Config, Sockets, Verdict};
 use super::error::SocketError;
 use crate::base::map::Map;
-use crate::base::on_use::Part;
 use crate::base::rng::Rng;
 use crate::base::time::Instant;
 use crate::packet::header::Fragmentation;
@@ -126,19 +124,6 @@ pub(crate) struct Echo {
     /// The sockets, which know their identifier.
     pub sockets: Sockets<EchoId, u16, EchoArrival>,
     by_ident: Map<u16, EchoId>,
-}
-
-impl Part for Echo {
-    type Seed = u64;
-
-    fn seeded(seed: u64) -> Echo {
-        Echo::new(Rng::seeded(seed))
-    }
-
-    fn unused() -> &'static Echo {
-        static UNUSED: LazyLock<Echo> = LazyLock::new(|| Echo::seeded(0));
-        &UNUSED
-    }
 }
 
 impl Echo {

@@ -15,6 +15,7 @@
 //! | [`tcp`] | TCP (RFC 9293 and the RFCs that it refers to) |
 
 pub(crate) mod datagram;
+pub(crate) mod datagrams;
 pub(crate) mod domain;
 pub(crate) mod echo;
 pub(crate) mod edge;

@@ -3,7 +3,6 @@
 //! Packets are delivered by reference, one reference per socket. The stack deals with privileges, routes and headers.
 
 use std::net::IpAddr;
-use std::sync::LazyLock;
 
 use slotmap::new_key_type;
 use smallvec::SmallVec;
@@ -11,7 +10,6 @@ use smallvec::SmallVec;
 use super::datagram::{Config, Sockets, Verdict};
 use super::error::SocketError;
 use crate::base::map::Map;
-use crate::base::on_use::Part;
 use crate::base::rng::Rng;
 use crate::packet::header::Fragmentation;
 use crate::packet::{Cx, Out, Payload};
@@ -62,19 +60,6 @@ pub(crate) struct Raw {
     /// The sockets, which know their protocol.
     pub sockets: Sockets<RawId, u8, (Payload, RawMeta)>,
     by_proto: Map<u8, SmallVec<[RawId; 2]>>,
-}
-
-impl Part for Raw {
-    type Seed = u64;
-
-    fn seeded(seed: u64) -> Raw {
-        Raw::new(Rng::seeded(seed))
-    }
-
-    fn unused() -> &'static Raw {
-        static UNUSED: LazyLock<Raw> = LazyLock::new(|| Raw::seeded(0));
-        &UNUSED
-    }
 }
 
 impl Raw {

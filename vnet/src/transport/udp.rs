@@ -9,7 +9,6 @@
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::LazyLock;
 
 use siphasher::sip::SipHasher13;
 use slotmap::{Key, new_key_type};
@@ -21,7 +20,6 @@ use super::error::SocketError;
 use super::ports::{Ports, Reuse};
 use crate::base::id::IfId;
 use crate::base::map::Map;
-use crate::base::on_use::Part;
 use crate::base::rng::Rng;
 use crate::base::switch::Switch;
 use crate::packet::header::Fragmentation;
@@ -214,19 +212,6 @@ pub(crate) struct Socket {
 struct Connected {
     local: SocketAddr,
     peer: SocketAddr,
-}
-
-impl Part for Udp {
-    type Seed = u64;
-
-    fn seeded(seed: u64) -> Udp {
-        Udp::new(Rng::seeded(seed))
-    }
-
-    fn unused() -> &'static Udp {
-        static UNUSED: LazyLock<Udp> = LazyLock::new(|| Udp::seeded(0));
-        &UNUSED
-    }
 }
 
 impl Udp {

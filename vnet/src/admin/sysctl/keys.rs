@@ -153,7 +153,7 @@ keys! {
     /// Raw sockets.
     RAW_PCBCOUNT: u64 = "net.inet.raw.pcbcount",
         0..=0, "", READ_ONLY,
-        |s| s.raw.sockets.len() as u64,
+        |s| s.datagrams.raw.sockets.len() as u64,
         |_, _| {};
     /// Congestion control of a new connection: reno (RFC 5681), cubic (RFC 9438), bbr, or dctcp (RFC 8257).
     TCP_CC: Congestion = "net.inet.tcp.cc",
@@ -360,18 +360,18 @@ keys! {
     /// UDP sockets of the vnet.
     UDP_MAXSOCKETS: u64 = "net.inet.udp.maxsockets",
         0..=4294967295, "", OWNER,
-        |s| s.udp.sockets.config.max_sockets as u64,
-        |s, v| s.udp.sockets.config.max_sockets = v as usize;
+        |s| s.datagrams.udp.sockets.config.max_sockets as u64,
+        |s, v| s.datagrams.udp.sockets.config.max_sockets = v as usize;
     /// UDP sockets.
     UDP_PCBCOUNT: u64 = "net.inet.udp.pcbcount",
         0..=0, "", READ_ONLY,
-        |s| s.udp.sockets.len() as u64,
+        |s| s.datagrams.udp.sockets.len() as u64,
         |_, _| {};
     /// Receive buffer of a new UDP socket.
     UDP_RECVSPACE: u64 = "net.inet.udp.recvspace",
         1..=1073725440, "bytes", TUNABLES,
-        |s| s.udp.sockets.config.recv_buffer as u64,
-        |s, v| s.udp.sockets.config.recv_buffer = v as usize;
+        |s| s.datagrams.udp.sockets.config.recv_buffer as u64,
+        |s, v| s.datagrams.udp.sockets.config.recv_buffer = v as usize;
     /// As a router, answer for IPv6 addresses to which packets would leave by another interface (RFC 4389).
     ICMP6_PROXYALL: Switch = "net.inet6.icmp6.nd6_proxyall",
         0..=1, "", Access::Tenant(Privilege::Forwarding),

@@ -87,9 +87,9 @@ fn take_in_held(s: &mut Stack, cx: &mut Cx) {
 /// True for a frame that brings TCP to an address of this vnet's. Raw sockets see each segment for itself.
 fn is_for_a_connection(s: &Stack, at: Station, header: &EtherHeader, packet: &Packet) -> bool {
     if header.dst != at.mac
-        || s.raw
+        || s.datagrams
             .used()
-            .is_some_and(|raw| raw.listens_to(IpProto::TCP.0))
+            .is_some_and(|d| d.raw.listens_to(IpProto::TCP.0))
     {
         return false;
     }

@@ -72,9 +72,7 @@ fn narrow_path(s: &mut Stack, cx: &mut Cx, ip_mtu: u32, said: Said, quoted: &icm
 /// True when there is somebody who can have sent this, other than TCP.
 fn has_sender(s: &Stack, quoted: &icmp::Quoted) -> bool {
     let (src_port, _) = quoted.ports();
-    s.datagrams
-        .used()
-        .is_some_and(|d| d.raw.listens_to(quoted.proto.0))
+    s.listens_raw(quoted.proto)
         || match quoted.proto {
             IpProto::UDP => s
                 .datagrams

@@ -541,11 +541,7 @@ fn prerouting<V: Version>(
 
 /// The stage of what is for us.
 fn input(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
-    let seen_raw = s
-        .datagrams
-        .used()
-        .is_some_and(|d| d.raw.listens_to(info.proto.0))
-        && raw_copy(s, cx, info, &packet);
+    let seen_raw = s.listens_raw(info.proto) && raw_copy(s, cx, info, &packet);
     match info.proto {
         IpProto::TCP => tcp(s, cx, info, cast, packet),
         IpProto::UDP => udp(s, cx, info, cast, packet),

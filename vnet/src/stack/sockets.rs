@@ -167,6 +167,13 @@ impl Stack {
         }
     }
 
+    /// True when some raw socket listens to packets that carry this.
+    #[inline]
+    pub(super) fn listens_raw(&self, proto: IpProto) -> bool {
+        let datagrams = self.datagrams.used();
+        datagrams.is_some_and(|d| d.raw.listens_to(proto.0))
+    }
+
     /// Sockets that are not TCP's.
     pub(super) fn datagram_sockets(&self) -> usize {
         self.datagrams.used().map_or(0, Datagrams::len)

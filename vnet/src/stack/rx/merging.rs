@@ -86,11 +86,7 @@ fn take_in_held(s: &mut Stack, cx: &mut Cx) {
 
 /// True for a frame that brings TCP to an address of this vnet's. Raw sockets see each segment for itself.
 fn is_for_a_connection(s: &Stack, at: Station, header: &EtherHeader, packet: &Packet) -> bool {
-    if header.dst != at.mac
-        || s.datagrams
-            .used()
-            .is_some_and(|d| d.raw.listens_to(IpProto::TCP.0))
-    {
+    if header.dst != at.mac || s.listens_raw(IpProto::TCP) {
         return false;
     }
     let mut ip = [0; ipv6::MIN_LEN];

@@ -16,6 +16,10 @@ pub(crate) enum Sorted<K, V> {
     /// By key, with no room to spare.
     Few(Box<[(K, V)]>),
     /// It has been larger than [`FEW`], and not empty since. In a box, so that one without entries is as small as can be.
+    #[expect(
+        clippy::box_collection,
+        reason = "few have many entries, and all would have room for a tree"
+    )]
     Many(Box<BTreeMap<K, V>>),
 }
 

@@ -96,10 +96,9 @@ fn segment(s: &mut Stack, cx: &mut Cx, out: &mut SegmentOut) {
             None => s.ip.lookup(dst),
             Some(_) => ways::way_by(s, dst, out.by),
         }
+        && let Some(neigh) = s.neigh.made()
     {
-        if let Some(neigh) = s.neigh.made() {
-            neigh.confirm(cx.now, way.ifid, way.hop);
-        }
+        neigh.confirm(cx.now, way.ifid, way.hop);
     }
     let header_len = out.header.len();
     let segment_len = header_len + out.gso.map_or(out.payload.len(), usize::from);

@@ -113,7 +113,7 @@ mod tests {
     use crate::base::rng::Rng;
     use crate::ip::NoWay;
     use crate::ip::state::AddressError;
-    use crate::ip::testing::{interfaces, ip};
+    use crate::ip::testing::interfaces;
 
     #[test]
     fn ipv6_that_is_made_late_has_what_was_said_before() {
@@ -127,7 +127,7 @@ mod tests {
         let net = |text: &str| text.parse().expect("a prefix");
         assert_eq!(both.add_address(a, net("2001:db8::1/64")), Ok(()));
         assert_eq!(both.v6().reassembly.limits(), both.fragment_limits());
-        let there = std::net::IpAddr::V6(ip("2001:db8::2"));
+        let there = "2001:db8::2".parse().expect("an address");
         assert_eq!(both.lookup(there), Err(NoWay::NoRoute));
         both.interface_up(a);
         assert_eq!(both.lookup(there).map(|way| way.ifid), Ok(a));

@@ -15,6 +15,7 @@
 //! | [`id`] | generational identifiers |
 //! | [`slab`] | values under such identifiers |
 //! | [`sorted`] | a sorted map that costs little memory while it is small |
+//! | [`marked`] | parts that note that they were taken to be changed |
 //! | [`on_use`] | parts that are made when they are first used |
 //! | [`switch`] | what is on or off |
 //! | [`trials`] | whether something is worth trying that was in vain lately |
@@ -27,6 +28,7 @@ pub(crate) mod heap;
 pub(crate) mod id;
 pub(crate) mod lock;
 pub(crate) mod map;
+pub(crate) mod marked;
 pub(crate) mod on_use;
 pub(crate) mod part;
 pub(crate) mod rng;

@@ -247,6 +247,7 @@ impl VnetCore {
         };
         let (result, panic) = self.enter(Entry::Service, |Inside { stack, due, .. }, cx| {
             cx.stats.services += 1;
+            cx.out.extent = Extent::Traffic;
             let taken = self.inbox.take_or_shed(cx.now, SERVICE_BATCH, due);
             self.sched.behind.store(taken.shared, Ordering::Relaxed);
             if due.len() >= processor::MANY {
@@ -412,11 +413,6 @@ fn carry_out(mut out: Box<Out>) -> Option<callback::Payload> {
     panicked
 }
 
-/// True when the end of an entry finds nothing to do.
-fn is_settled(stack: &mut Stack, cx: &mut Cx) -> bool {
-    !tx::flush(stack, cx) && stack.is_observed()
-}
-
 impl Live {
     /// The work of one entry: does `f`, sends what that made ready to send, and returns the next
     /// deadline.
@@ -440,30 +436,26 @@ impl Live {
         let extent = std::mem::take(&mut cx.out.extent);
         if extent == Extent::Nothing {
             debug_assert!(
-                is_settled(stack, &mut cx),
+                !tx::flush(stack, &mut cx) && stack.is_rest_settled(),
                 "a call that would wait changes nothing"
             );
             return None;
         }
-        let flushed = tx::flush(stack, &mut cx);
+        tx::flush(stack, &mut cx);
         if let Some(drain) = drain {
             drain.look(stack, &mut cx);
         }
-        // What is sent may wait for a neighbour, or in the queue of a link.
-        let has_sent = flushed || out.has_sent() || !out.link_deadlines.is_empty();
-        if extent == Extent::Socket && !stack.limits_buffers() {
-            if has_sent {
-                stack.observe_sent();
-            }
-            debug_assert!(stack.is_observed(), "a socket's call makes no more of it");
-        } else {
-            stack.observe();
+        if extent == Extent::All || stack.is_stirred() {
+            stack.settle_rest(&mut cx);
         }
+        // What links hold, they hold until then.
         if !out.link_deadlines.is_empty() {
-            for (id, at) in out.link_deadlines.drain(..) {
-                stack.ifs.arm_link(id, at);
-            }
+            stack.note_links(&mut out.link_deadlines);
         }
+        debug_assert!(
+            stack.is_rest_settled(),
+            "what is not marked has not changed"
+        );
         let next = stack.next_deadline();
         #[cfg(test)]
         if planted(LATE) {

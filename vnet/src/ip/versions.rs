@@ -218,8 +218,14 @@ impl Ip {
         match dst {
             IpAddr::V4(dst) => found(dst, self.v4.fib.lookup(dst)),
             IpAddr::V6(dst) if zone::is_scoped(dst) => self.way_on_link(dst),
-            IpAddr::V6(dst) => found(dst, self.v6_mut().fib.lookup(dst)),
+            IpAddr::V6(dst) => found(dst, self.lookup_v6(dst)),
         }
+    }
+
+    /// The same of IPv6, which knows no way as long as nobody has used it.
+    #[inline]
+    fn lookup_v6(&mut self, dst: Ipv6Addr) -> Option<fib::RouteHit<V6>> {
+        self.v6.made()?.fib.lookup(dst)
     }
 
     /// The next hop to `dst` by one interface: that of the longest route that leads there by it, or `dst` itself, as if it
@@ -245,7 +251,7 @@ impl Ip {
         if dst.is_multicast() {
             return Err(NoWay::NoRoute);
         }
-        let way = found(dst, self.v6_mut().fib.lookup(dst))?;
+        let way = found(dst, self.lookup_v6(dst))?;
         let is_on_link = way.hop == dst && zone::number(way.ifid) == Some(zone::split(dst).1);
         if is_on_link || way.origin == Origin::Host {
             Ok(way)

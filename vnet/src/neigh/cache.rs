@@ -126,7 +126,8 @@ impl NeighCache {
         }
     }
 
-    /// The hot path of [`NeighCache::resolve`]: the address to send to, when it is known.
+    /// The hot path of [`NeighCache::resolve`]: the address to send to, when it is known and that is not in doubt. Changes
+    /// nothing of which [`NeighCache::next_deadline`] or [`NeighCache::len`] knows.
     #[inline]
     pub(crate) fn lookup(&mut self, now: Instant, ifid: IfId, ip: IpAddr) -> Option<MacAddr> {
         let place = match ip {
@@ -146,12 +147,21 @@ impl NeighCache {
         entry.used = Some(now);
         match &entry.state {
             State::Reachable(Reachable { mac, until }) if now < *until => Some(*mac),
+            State::Reachable(_) | State::Stale(_) => None,
+            state => state.mac(),
+        }
+    }
+
+    /// The address of a neighbour that was not heard of for a while. It is used, and asked for soon.
+    #[cold]
+    fn doubted(&mut self, now: Instant, ifid: IfId, ip: IpAddr) -> Option<MacAddr> {
+        let key = *self.index.get(&(ifid, ip))?;
+        match self.entries.get(key)?.state {
             State::Reachable(Reachable { mac, .. }) | State::Stale(Stale { mac }) => {
-                let mac = *mac;
                 self.delay(now, key, mac);
                 Some(mac)
             }
-            state => state.mac(),
+            _ => None,
         }
     }
 
@@ -168,7 +178,8 @@ impl NeighCache {
         round_trip: Duration,
         packet: Packet,
     ) -> Verdict {
-        match self.lookup(cx.now, ifid, ip) {
+        let known = self.lookup(cx.now, ifid, ip);
+        match known.or_else(|| self.doubted(cx.now, ifid, ip)) {
             Some(mac) => Verdict::Resolved(mac, packet),
             None => self.hold(cx, ifid, ip, round_trip, packet),
         }
@@ -228,8 +239,13 @@ impl NeighCache {
         request
     }
 
+    /// True when [`NeighCache::poll_request`] has something to say.
+    pub(crate) fn has_requests(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
     /// A layer above has proof that the neighbour gets our packets, such as an acknowledgement
-    /// of new data (RFC 4861 section 7.3.1).
+    /// of new data (RFC 4861 section 7.3.1). The deadline of one that was in doubt stays, and is found superfluous.
     pub(crate) fn confirm(&mut self, now: Instant, ifid: IfId, ip: IpAddr) {
         let Some(entry) = self
             .index

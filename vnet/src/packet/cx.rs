@@ -55,9 +55,9 @@ pub(crate) enum Extent {
     /// Anything.
     #[default]
     All,
-    /// What an open socket holds and sends: there is no more of anything that is counted, unless by what
-    /// was sent.
-    Socket,
+    /// What sockets hold, and what they and the frames that have come in send. Whatever else has changed in the stack is
+    /// marked.
+    Traffic,
     /// Nothing: a call has found that it would have to wait.
     Nothing,
 }

@@ -99,19 +99,25 @@ impl<I: Copy + Into<SocketId>> Handle<I> {
         &self.0.core
     }
 
-    /// Does what never waits.
+    /// Does what never waits. As an attempt of [`Handle::run`], it makes no socket, interface, route or anything else of
+    /// which there are limits, unless what it changes is marked.
     #[inline]
     pub(super) fn now<R>(
         &self,
         f: impl FnOnce(&mut Stack, &mut Cx, I) -> Result<R, SocketError>,
     ) -> io::Result<R> {
         let id = self.0.id;
-        Ok(self.0.core.with(|s, cx| f(s, cx, id)).flat()?)
+        let done = self.0.core.with(|s, cx| {
+            cx.out.extent = Extent::Traffic;
+            f(s, cx, id)
+        });
+        Ok(done.flat()?)
     }
 
     /// Runs `attempt` until it does something else than to say [`SocketError::WouldBlock`]; waits
     /// for `interest` in between. An attempt makes no socket, interface, route or anything else of which
-    /// there are limits, and one that says so has changed nothing: less is looked at after it.
+    /// there are limits, unless what it changes is marked, and one that says so has changed nothing: less is looked at
+    /// after it.
     #[track_caller]
     #[inline]
     pub(super) fn run<R>(
@@ -124,7 +130,7 @@ impl<I: Copy + Into<SocketId>> Handle<I> {
         let mut attempt = |waker: Option<&Waker>| {
             let tried = core.with(|s, cx| {
                 let result = attempt(s, cx, id);
-                cx.out.extent = Extent::Socket;
+                cx.out.extent = Extent::Traffic;
                 if let Err(SocketError::WouldBlock) = &result {
                     cx.out.extent = Extent::Nothing;
                     if let Some(waker) = waker {

@@ -6,8 +6,6 @@ use crate::base::time::Instant;
 use crate::ip::family::{V4, V6};
 use crate::ip::fib::Origin;
 use crate::ip::{Refusal, Way};
-use crate::neigh::NeighCache;
-use crate::netif::Bridges;
 use crate::packet::Cx;
 
 impl Stack {
@@ -16,15 +14,8 @@ impl Stack {
         // Asked at each entry: none is told by the greatest time, which costs no branch.
         let or_never = |at: Option<Instant>| at.unwrap_or(Instant::MAX);
         let next = or_never(self.tcp.next_deadline())
-            .min(or_never(
-                self.neigh.used().and_then(NeighCache::next_deadline),
-            ))
-            .min(or_never(self.ip.next_deadline()))
             .min(or_never(self.ifs.link_deadline()))
-            .min(or_never(
-                self.bridges.used().and_then(Bridges::next_deadline),
-            ))
-            .min(or_never(self.lldp.next_deadline()));
+            .min(self.rest_due);
         let next = (next != Instant::MAX).then_some(next);
         debug_assert_eq!(
             next,
@@ -38,16 +29,10 @@ impl Stack {
     pub(crate) fn deadlines(&self) -> [(&'static str, Option<Instant>); 6] {
         [
             ("tcp", self.tcp.next_deadline()),
-            (
-                "neighbours",
-                self.neigh.used().and_then(NeighCache::next_deadline),
-            ),
+            ("neighbours", self.neigh.next_deadline()),
             ("ip", self.ip.next_deadline()),
             ("links", self.ifs.link_deadline()),
-            (
-                "bridges",
-                self.bridges.used().and_then(Bridges::next_deadline),
-            ),
+            ("bridges", self.bridges.next_deadline()),
             ("lldp", self.lldp.next_deadline()),
         ]
     }
@@ -56,12 +41,29 @@ impl Stack {
     pub(crate) fn on_deadline(&mut self, cx: &mut Cx) {
         #[cfg(test)]
         self.pass(super::failure::Place::Deadline);
-        let now = cx.now;
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if is_due(self.tcp.next_deadline()) {
+        // Neither TCP nor a link can stir the rest.
+        let mut is_rest_due = self.is_rest_due(cx.now);
+        if is_due(self.tcp.next_deadline(), cx.now) {
             self.tcp.on_deadline(cx);
         }
-        if is_due(self.neigh.used().and_then(NeighCache::next_deadline)) {
+        if is_rest_due {
+            self.on_deadline_above(cx);
+        }
+        if is_due(self.ifs.link_deadline(), cx.now) {
+            for lagg in self.ifs.drain_links(cx) {
+                self.lagg_is_due(cx, lagg);
+                is_rest_due = true;
+            }
+        }
+        if is_rest_due {
+            self.on_deadline_below(cx);
+        }
+    }
+
+    /// Does what is due of neighbours and of IP.
+    #[cold]
+    fn on_deadline_above(&mut self, cx: &mut Cx) {
+        if is_due(self.neigh.next_deadline(), cx.now) {
             while let Some(silent) = self.neigh.on_deadline(cx) {
                 let way = Way {
                     ifid: silent.ifid,
@@ -82,7 +84,7 @@ impl Stack {
                 }
             }
         }
-        if is_due(self.ip.next_deadline()) {
+        if is_due(self.ip.next_deadline(), cx.now) {
             tx::reassembly_expired::<V4>(self, cx);
             if self.ip.v6_made().is_some() {
                 tx::reassembly_expired::<V6>(self, cx);
@@ -97,16 +99,20 @@ impl Stack {
             self.ip.note_deadlines();
             self.ip.note_fragments(cx.stats);
         }
-        if is_due(self.ifs.link_deadline()) {
-            for lagg in self.ifs.drain_links(cx) {
-                self.lagg_is_due(cx, lagg);
-            }
+    }
+
+    /// Does what is due of bridges and LLDP.
+    #[cold]
+    fn on_deadline_below(&mut self, cx: &mut Cx) {
+        if is_due(self.bridges.next_deadline(), cx.now) {
+            self.bridges.on_deadline(&mut self.ifs, cx.now);
         }
-        if is_due(self.bridges.used().and_then(Bridges::next_deadline)) {
-            self.bridges.on_deadline(&mut self.ifs, now);
-        }
-        if is_due(self.lldp.next_deadline()) {
+        if is_due(self.lldp.next_deadline(), cx.now) {
             discovery::say(self, cx);
         }
     }
+}
+
+fn is_due(at: Option<Instant>, now: Instant) -> bool {
+    at.is_some_and(|at| at <= now)
 }

@@ -8,9 +8,10 @@
 use std::fmt;
 
 use super::Stack;
+use crate::base::id::IfId;
 use crate::base::stats::{DropReason, Stats};
+use crate::base::time::Instant;
 use crate::ip::{fib, reassembly};
-use crate::neigh::NeighCache;
 use crate::neigh::NeighConfig;
 use crate::netif::bridge::members::DEFAULT_STATIONS;
 use crate::netif::table::DEFAULT_LINK_BYTES;
@@ -166,9 +167,13 @@ pub(crate) struct Limiter {
     tcp_bytes_seen: u64,
     /// There are more bytes in buffers than there may be.
     pub(crate) buffers_are_full: bool,
+    /// There is a limit on sockets or on their buffers, of which each kind of socket is told its part at the end of every
+    /// entry.
+    divides: bool,
     /// Entries until they are counted again.
     recount_in: u32,
-    high: [u64; Resource::ALL.len()],
+    /// The most of each resource, up to the last one that is noted here.
+    high: [u64; Resource::ReassemblyBytes as usize + 1],
     /// How often something was refused, if anything was.
     refused: Option<Box<[u64; Resource::ALL.len()]>>,
 }
@@ -184,8 +189,9 @@ impl Default for Limiter {
             admission: Admission::Open,
             tcp_bytes_seen: 0,
             buffers_are_full: false,
+            divides: false,
             recount_in: 0,
-            high: [0; Resource::ALL.len()],
+            high: Default::default(),
             refused: None,
         }
     }
@@ -231,6 +237,11 @@ impl Limiter {
         own.min(ceiling.unwrap_or(Resource::UNLIMITED))
     }
 
+    fn is_to_divide(&self) -> bool {
+        let is_bounded = |resource| self.of(resource) != Resource::UNLIMITED;
+        is_bounded(Resource::Sockets) || is_bounded(Resource::BufferedBytes)
+    }
+
     /// All limits in effect, in the order of [`Resource::ALL`].
     pub(crate) fn in_effect(&self) -> [u64; Resource::ALL.len()] {
         std::array::from_fn(|index| self.of(Resource::ALL[index]))
@@ -255,6 +266,17 @@ impl Limiter {
     fn refused(&self, resource: Resource) -> u64 {
         let refused = self.refused.as_ref();
         refused.map_or(0, |refused| refused[resource as usize])
+    }
+
+    /// True when what there may be of something is divided among those who have it, so that each entry has to count it.
+    #[inline]
+    pub(super) fn divides(&self) -> bool {
+        self.divides
+    }
+
+    /// The most that was noted of a resource.
+    fn high_water(&self, resource: Resource) -> u64 {
+        self.high.get(resource as usize).copied().unwrap_or(0)
     }
 
     #[inline]
@@ -302,6 +324,10 @@ impl Stack {
     /// # Errors
     /// [`LimitReached`], which is counted.
     pub(crate) fn admit(&mut self, resource: Resource) -> Result<(), LimitReached> {
+        let limit = self.limits.of(resource);
+        if limit == Resource::UNLIMITED {
+            return Ok(());
+        }
         let current = match resource {
             Resource::Sockets => self.socket_count(),
             Resource::Interfaces => self.ifs.len() as u64,
@@ -318,7 +344,7 @@ impl Stack {
             | Resource::Tasks
             | Resource::Processor => return Ok(()),
         };
-        match current < self.limits.of(resource) {
+        match current < limit {
             true => Ok(()),
             false => Err(self.limits.refuse(resource)),
         }
@@ -352,8 +378,12 @@ impl Stack {
             | Resource::QueuedPackets
             | Resource::Tasks
             | Resource::Processor => {}
-            Resource::Sockets => self.share_sockets(),
+            Resource::Sockets => {
+                self.limits.divides = self.limits.is_to_divide();
+                self.share_sockets();
+            }
             Resource::BufferedBytes => {
+                self.limits.divides = self.limits.is_to_divide();
                 self.limits.recount_in = 0;
                 self.recount();
                 self.share_buffers();
@@ -415,15 +445,15 @@ impl Stack {
         Usage {
             resource,
             current,
-            high_water: limits.high[resource as usize].max(current),
+            high_water: limits.high_water(resource).max(current),
             limit: limits.of(resource),
             refused: limits.refused(resource) + dropped,
         }
     }
 
-    /// Notes how much there is, at the end of an entry.
-    #[inline]
-    pub(crate) fn observe(&mut self) {
+    /// Notes how much there is of what the [rest](super::rest) of the stack consists of, and of sockets, at the end of an
+    /// entry.
+    pub(super) fn observe(&mut self) {
         let sockets = self.socket_count();
         let limits = &mut self.limits;
         limits.note(Resource::Sockets, sockets);
@@ -431,43 +461,31 @@ impl Stack {
         limits.note(Resource::Children, limits.children_now);
         limits.note(Resource::LinkBytes, self.ifs.link_account.held());
         limits.note(Resource::Routes, self.ip.route_count() as u64);
-        limits.note(
-            Resource::Neighbours,
-            self.neigh.used().map_or(0, NeighCache::len) as u64,
-        );
-        limits.note(
-            Resource::Stations,
-            self.bridges.used().map_or(0, |b| b.account().held()),
-        );
+        limits.note(Resource::Neighbours, self.neigh.len() as u64);
+        limits.note(Resource::Stations, self.bridges.account().held());
         limits.note(Resource::ReassemblyBytes, self.ip.fragment_bytes() as u64);
         if self.limits.of(Resource::Sockets) != Resource::UNLIMITED {
             self.share_sockets();
         }
-        if self.limits_buffers() {
+        if self.limits.of(Resource::BufferedBytes) != Resource::UNLIMITED {
             self.recount();
             self.share_buffers();
         }
     }
 
-    /// Notes how much there is of what a socket's call can make more of, by what it sends: neighbours that are asked
-    /// for, and what links hold.
-    #[inline]
-    pub(crate) fn observe_sent(&mut self) {
+    /// Notes when links want to be looked at that hold frames, as an entry has found, and how much they hold.
+    #[inline(never)]
+    pub(crate) fn note_links(&mut self, at: &mut Vec<(IfId, Instant)>) {
+        for (id, at) in at.drain(..) {
+            self.ifs.arm_link(id, at);
+        }
         let held = self.ifs.link_account.held();
         self.limits.note(Resource::LinkBytes, held);
-        let neighbours = self.neigh.used().map_or(0, NeighCache::len) as u64;
-        self.limits.note(Resource::Neighbours, neighbours);
-    }
-
-    /// Whether there is a limit on buffers: then a call that reads makes room.
-    #[inline]
-    pub(crate) fn limits_buffers(&self) -> bool {
-        self.limits.of(Resource::BufferedBytes) != Resource::UNLIMITED
     }
 
     /// True when [`Stack::observe`] would find no more of anything than it has seen.
-    pub(crate) fn is_observed(&self) -> bool {
-        let seen = |resource, current| current <= self.limits.high[resource as usize];
+    pub(super) fn is_observed(&self) -> bool {
+        let seen = |resource, current| current <= self.limits.high_water(resource);
         seen(Resource::Sockets, self.socket_count())
             && seen(Resource::Interfaces, self.ifs.len() as u64)
             && seen(Resource::Children, self.limits.children_now)

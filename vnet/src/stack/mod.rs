@@ -11,6 +11,7 @@
 //! | `discovery` | LLDP: which frames are heard, and by which interfaces it speaks |
 //! | [`sockets`] | calls of the socket layer that concern more than one protocol |
 //! | [`limits`] | how much a stack may hold |
+//! | `rest` | what most entries leave as it is, and what the end of one has to do with it otherwise |
 //! | `options` | packets of IPv4 with options |
 //! | `aggregation` | laggs and the rest of the stack |
 //! | `anycast` | anycast addresses |
@@ -38,6 +39,7 @@ mod listening;
 mod merging;
 mod options;
 mod paths;
+mod rest;
 pub(crate) mod rx;
 pub(crate) mod sockets;
 pub(crate) mod tx;
@@ -52,9 +54,11 @@ use limits::{Limiter, Resource};
 use merging::Merging;
 
 use crate::base::id::IfId;
+use crate::base::marked::Marked;
 use crate::base::on_use::OnUse;
 use crate::base::rng::Rng;
 use crate::base::switch::Switch;
+use crate::base::time::Instant;
 use crate::icmp::Icmp;
 use crate::ip::Ip;
 use crate::ip::addr::AddrError;
@@ -80,13 +84,13 @@ pub(crate) struct Stack {
     /// Interfaces.
     pub ifs: IfTable,
     /// Bridges over them.
-    pub bridges: OnUse<Bridges>,
+    pub bridges: Marked<OnUse<Bridges>>,
     /// What it says of itself on its wires, and who says so.
-    pub lldp: Lldp,
+    pub lldp: Marked<Lldp>,
     /// Addresses, routes, fragments.
-    pub ip: Ip,
+    pub ip: Marked<Ip>,
     /// Neighbours.
-    pub neigh: OnUse<NeighCache>,
+    pub neigh: Marked<OnUse<NeighCache>>,
     /// ICMP's rate limit.
     pub icmp: Icmp,
     /// Sockets other than TCP's.
@@ -100,9 +104,11 @@ pub(crate) struct Stack {
     /// Segments that have come in and may be one.
     merging: Merging,
     /// Options of IPv4 that the answer to the packet in hand is to have.
-    options: Vec<u8>,
+    options: Box<[u8]>,
     /// Addresses to announce with the next output.
     announcements: Vec<(IfId, IpAddr)>,
+    /// When something is due in the [rest] of it; the greatest time for never.
+    rest_due: Instant,
     /// Where it is to panic.
     #[cfg(test)]
     pub(crate) planted: Option<failure::Place>,
@@ -124,9 +130,9 @@ impl Stack {
         let mut seed = |label: StreamLabel| rng.split_seed(label as u64);
         Stack {
             ifs: IfTable::default(),
-            bridges: OnUse::default(),
-            lldp: Lldp::new(name),
-            neigh: OnUse::new(seed(StreamLabel::Neigh)),
+            bridges: Marked::new(OnUse::default()),
+            lldp: Marked::new(Lldp::new(name)),
+            neigh: Marked::new(OnUse::new(seed(StreamLabel::Neigh))),
             datagrams: OnUse::new(Seeds {
                 udp: seed(StreamLabel::Udp),
                 raw: seed(StreamLabel::Raw),
@@ -134,13 +140,14 @@ impl Stack {
             }),
             tcp: Tcp::new(&mut Rng::seeded(seed(StreamLabel::Tcp))),
             icmp: Icmp::default(),
-            ip: Ip::new(rng),
+            ip: Marked::new(Ip::new(rng)),
             // As on Linux; of the BSDs, where it is the other way round, OpenBSD knows nothing else.
             only_v6: Switch::Off,
             limits: Limiter::default(),
             merging: Merging::default(),
-            options: Vec::new(),
+            options: Box::default(),
             announcements: Vec::new(),
+            rest_due: Instant::MAX,
             #[cfg(test)]
             planted: None,
         }

@@ -17,7 +17,7 @@ use crate::packet::{Csum, Cx, Packet};
 pub(super) fn keep(s: &mut Stack, header: &Ipv4Header, packet: &Packet) {
     if header.proto == IpProto::ICMP && !header.is_fragment() {
         let bytes = &packet.head()[..usize::from(header.header_len)];
-        s.options = options::for_answer(bytes);
+        s.options = options::for_answer(bytes).into_boxed_slice();
     }
 }
 

@@ -57,7 +57,6 @@ use crate::packet::header::{ipv4, zone};
 use crate::packet::{Csum, Cx, MacAddr, Packet, checksum};
 use crate::transport::datagram::Verdict as SocketVerdict;
 use crate::transport::echo::EchoEvent;
-
 use crate::transport::raw::RawMeta;
 use crate::transport::tcp::{Path, SegmentIn, Verdict as TcpVerdict};
 use crate::transport::udp::{Addressing, Arrived};
@@ -462,7 +461,7 @@ fn ipv4(s: &mut Stack, cx: &mut Cx, ingress: IpIngress, mut packet: Packet) {
             }
             prerouting::<V4>(s, cx, ingress, &mut header, packet);
             if has_options {
-                s.options = Vec::new();
+                s.options = Box::default();
             }
         }
         Err(reason) => cx.stats.drop_rx(reason),
@@ -499,9 +498,10 @@ fn prerouting<V: Version>(
     header: &mut V::Header,
     mut packet: Packet,
 ) {
-    let whom = V::destination(V::of(&s.ip), ingress, header);
-    if V::of(&s.ip).tunables.reverse_path != ReversePath::Unchecked
-        && !s.ip.comes_from_there(ingress, &V::info(header), &whom)
+    let ip = s.ip.quietly();
+    let whom = V::destination(V::of(ip), ingress, header);
+    if V::of(ip).tunables.reverse_path != ReversePath::Unchecked
+        && !ip.comes_from_there(ingress, &V::info(header), &whom)
     {
         return cx.stats.drop_rx(DropReason::ReversePath);
     }
@@ -766,7 +766,7 @@ const NO_OPTIONS: u8 = 0x45;
 
 /// The stage of what is for others.
 fn forward(s: &mut Stack, cx: &mut Cx, info: &IpInfo, mut packet: Packet) {
-    let egress = s.ip.lookup(info.dst).and_then(|way| {
+    let egress = s.ip.quietly().lookup(info.dst).and_then(|way| {
         let netif = s.ifs.get(way.ifid).ok_or(NoWay::NoRoute)?;
         let ip_mtu = usize::from(netif.mtu_to(info.dst));
         Ok(Egress { way, ip_mtu })

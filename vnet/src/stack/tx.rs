@@ -59,8 +59,8 @@ const MAX_COPIES: u32 = 65_536;
 /// Why a bridge is there that sends a frame.
 pub(super) const FLOODS: &str = "to send a frame removes no bridge";
 
-/// Sends everything that the protocols have ready, and says whether there was anything. The last thing
-/// each entry into a vnet does.
+/// Sends every segment that TCP has ready, and says whether there was any. The last thing each entry into a vnet does, but
+/// for what the [rest](super::rest) of the stack has to send.
 #[inline]
 pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) -> bool {
     let mut has_sent = false;
@@ -69,12 +69,15 @@ pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) -> bool {
         has_sent = true;
         segment(s, cx, out);
     }
+    has_sent
+}
+
+/// Sends everything else that the protocols have ready.
+pub(super) fn flush_rest(s: &mut Stack, cx: &mut Cx) {
     while let Some(probe) = s.neigh.made().and_then(NeighCache::poll_request) {
-        has_sent = true;
         neighbours::request(s, cx, probe);
     }
     while let Some(said) = s.bridges.made().and_then(|b| b.poll_transmit(cx.now)) {
-        has_sent = true;
         match said {
             Said::Bpdu(ifid, bpdu) => spanning_tree(s, cx, ifid, &bpdu),
             Said::Question(id, question) => ask_for_groups(s, cx, id, &question),
@@ -82,10 +85,8 @@ pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) -> bool {
         }
     }
     while let Some((ifid, addr)) = s.announcements.pop() {
-        has_sent = true;
         neighbours::announce(s, cx, ifid, addr);
     }
-    has_sent
 }
 
 fn segment(s: &mut Stack, cx: &mut Cx, out: &mut SegmentOut) {
@@ -93,10 +94,10 @@ fn segment(s: &mut Stack, cx: &mut Cx, out: &mut SegmentOut) {
     // RFC 4861 7.3.1: while a connection makes progress, the neighbour on its way is reachable.
     if out.confirms
         && let Ok(way) = match out.by {
-            None => s.ip.lookup(dst),
+            None => s.ip.quietly().lookup(dst),
             Some(_) => ways::way_by(s, dst, out.by),
         }
-        && let Some(neigh) = s.neigh.made()
+        && let Some(neigh) = s.neigh.quietly().made()
     {
         neigh.confirm(cx.now, way.ifid, way.hop);
     }
@@ -242,7 +243,8 @@ pub(super) fn output_by(
     if to.fragmentation == Fragmentation::Forbidden && to.proto != IpProto::TCP {
         paths::whole(s, cx, to, &packet, &way)?;
     }
-    let (reason, error) = match s.ip.prepend(cx.now, Some(way.ifid), to, &mut packet) {
+    let ip = s.ip.quietly();
+    let (reason, error) = match ip.prepend(cx.now, Some(way.ifid), to, &mut packet) {
         Ok(()) => return postrouting(s, cx, to.dst, packet, way, WHOLE_PATH),
         Err(PrependError::Narrow(path_mtu)) => {
             return postrouting(s, cx, to.dst, packet, way, path_mtu);
@@ -291,7 +293,7 @@ fn fit(
     way: Way,
     ip_mtu: u32,
 ) -> Result<(), SocketError> {
-    match s.ip.fit(dst, packet, ip_mtu as usize) {
+    match s.ip.quietly().fit(dst, packet, ip_mtu as usize) {
         Fit::Whole(packet) => hop(s, cx, dst, packet, way),
         Fit::Fragments(fragments) => hop_each(s, cx, dst, fragments, way),
         Fit::Pieces(pieces) => hop_each(s, cx, dst, pieces.into_iter(), way),
@@ -337,7 +339,8 @@ fn hop(s: &mut Stack, cx: &mut Cx, dst: IpAddr, packet: Packet, way: Way) {
         return ether(s, cx, ifid, MacAddr::of_group(dst), ether_type, packet);
     }
     let station = way.hop;
-    if let Some(mac) = s.neigh.lookup(cx.now, ifid, station) {
+    let neigh = s.neigh.quietly().made();
+    if let Some(mac) = neigh.and_then(|neigh| neigh.lookup(cx.now, ifid, station)) {
         return ether(s, cx, ifid, mac, ether_type, packet);
     }
     let round_trip = ways::round_trip(s, ifid);

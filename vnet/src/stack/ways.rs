@@ -54,7 +54,8 @@ pub(super) fn to_ourselves(way: Way, to: &Outgoing) -> Way {
 /// of a lagg's.
 pub(super) fn way(s: &mut Stack, dst: IpAddr) -> Result<Way, NoWay> {
     if dst != Ipv4Addr::BROADCAST {
-        return s.ip.lookup(dst).or_else(|why| group_way(s, dst, why));
+        let found = s.ip.quietly().lookup(dst);
+        return found.or_else(|why| group_way(s, dst, why));
     }
     let netif = s
         .ifs

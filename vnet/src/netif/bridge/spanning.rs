@@ -257,17 +257,13 @@ impl Bridges {
         })
     }
 
-    /// What a bridge has to say next.
-    #[inline]
-    pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<Said> {
-        match self.sending.is_empty() {
-            true => None,
-            false => self.next_said(now),
-        }
+    /// True when [`Bridges::poll_transmit`] may have something to say.
+    pub(crate) fn has_to_send(&self) -> bool {
+        !self.sending.is_empty()
     }
 
-    #[cold]
-    fn next_said(&mut self, now: Instant) -> Option<Said> {
+    /// What a bridge has to say next.
+    pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<Said> {
         while let Some(&id) = self.sending.last() {
             let Some(bridge) = self.bridges.get_mut(id) else {
                 self.sending.pop();

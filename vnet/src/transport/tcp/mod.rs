@@ -116,6 +116,8 @@ pub(crate) struct Tcp {
     half_open: Slab<HalfId, Box<HalfOpen>>,
     /// How many of `connections` have lost their socket and go on by themselves.
     orphans: usize,
+    /// There is something that was not there at the end of the last entry.
+    has_grown: bool,
     /// All of `half_open`, by age.
     requests: Requests,
     time_wait: Slab<TimeWaitId, Box<TimeWait>>,
@@ -148,6 +150,7 @@ impl Tcp {
             by_tuple: Index::seeded(rng.u64()),
             connections: Connections::default(),
             orphans: 0,
+            has_grown: false,
             half_open: Slab::default(),
             requests: Requests::new(Of::TheVnet),
             time_wait: Slab::default(),
@@ -190,6 +193,17 @@ impl Tcp {
             half_open: self.half_open.len(),
             time_wait: self.time_wait.len(),
         }
+    }
+
+    /// True when there may be more than when [`Tcp::seen`] was called: a four-tuple has come in.
+    #[inline]
+    pub(crate) fn has_grown(&self) -> bool {
+        self.has_grown
+    }
+
+    /// What there is was counted.
+    pub(crate) fn seen(&mut self) {
+        self.has_grown = false;
     }
 
     /// Connections that a socket holds; the others go on by themselves. Looks at each of them.
@@ -454,6 +468,7 @@ impl Tcp {
     /// Enters a four-tuple, which nothing else has.
     fn enter_tuple(&mut self, key: &FourTuple, local: SocketAddr, slot: Slot) {
         debug_assert_eq!(self.holder(key), None, "a four-tuple has one holder");
+        self.has_grown = true;
         self.by_tuple.insert(key, slot);
         for address in [local.ip(), unspecified_like(local.ip())] {
             *self

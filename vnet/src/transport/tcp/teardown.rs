@@ -38,6 +38,7 @@ impl Tcp {
         let Tcp {
             config,
             socket_limit: _,
+            has_grown: _,
             stats,
             secret: _,
             by_tuple,

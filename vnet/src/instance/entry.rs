@@ -11,6 +11,7 @@ use tracing::{Level, span_enabled, trace_span};
 use super::context::{self, within_lock};
 use super::cores::{Inside, Live, State, SystemCore, VnetCore};
 use super::error::StepError;
+use super::failure::Wreckage;
 use super::phase::{Entry, Gone};
 use super::processor::{self, Measured};
 use super::registry::Registry;
@@ -30,6 +31,14 @@ use crate::trace;
 /// A defect for tests of the order of frames.
 #[cfg(test)]
 pub(crate) const LATE: &str = "what is sent is put into queues without the lock";
+
+/// What keeps an entry from being nothing but its result. Hardly any has it, so it is in a box: to ask for it is one test.
+struct Trouble {
+    /// The instance has not let it in, or has ended by it.
+    is_gone: bool,
+    /// The panic of a callback that it called.
+    panic: Option<callback::Payload>,
+}
 
 /// Items a vnet takes in before it lets another one have the thread.
 const SERVICE_BATCH: usize = 256;
@@ -60,16 +69,24 @@ impl VnetCore {
         f: impl FnOnce(&mut Inside, &mut Cx) -> R,
     ) -> Result<R, Gone> {
         let mut result = None;
-        let (ended, panic) = self.enter_into(entry, f, &mut result);
-        if let Some(panic) = panic {
-            self.callback_panicked(entry, panic);
+        if let Err(trouble) = self.enter_into(entry, f, &mut result) {
+            self.troubled(entry, *trouble)?;
         }
-        ended?;
         result.ok_or(Gone)
     }
 
-    /// A callback has panicked that an entry called.
     #[cold]
+    fn troubled(self: &Arc<Self>, entry: Entry, trouble: Trouble) -> Result<(), Gone> {
+        if let Some(panic) = trouble.panic {
+            self.callback_panicked(entry, panic);
+        }
+        match trouble.is_gone {
+            true => Err(Gone),
+            false => Ok(()),
+        }
+    }
+
+    /// A callback has panicked that an entry called.
     fn callback_panicked(self: &Arc<Self>, entry: Entry, panic: callback::Payload) {
         match entry {
             Entry::User => self.give_back(panic),
@@ -100,8 +117,11 @@ impl VnetCore {
         f: impl FnOnce(&mut Inside, &mut Cx) -> R,
     ) -> (Result<R, Gone>, Option<callback::Payload>) {
         let mut result = None;
-        let (ended, panic) = self.enter_into(entry, f, &mut result);
-        (ended.and_then(|()| result.ok_or(Gone)), panic)
+        match self.enter_into(entry, f, &mut result) {
+            Ok(()) => (result.ok_or(Gone), None),
+            Err(trouble) if trouble.is_gone => (Err(Gone), trouble.panic),
+            Err(trouble) => (result.ok_or(Gone), trouble.panic),
+        }
     }
 
     /// As [`VnetCore::enter`], with a place for the result, which may be large to move.
@@ -111,7 +131,7 @@ impl VnetCore {
         entry: Entry,
         f: impl FnOnce(&mut Inside, &mut Cx) -> R,
         result: &mut Option<R>,
-    ) -> (Result<(), Gone>, Option<callback::Payload>) {
+    ) -> Result<(), Box<Trouble>> {
         let mut f = Some(f);
         self.enter_and_do(entry, &mut |inside, cx| {
             if let Some(f) = f.take() {
@@ -126,7 +146,7 @@ impl VnetCore {
         self: &Arc<Self>,
         entry: Entry,
         f: &mut dyn FnMut(&mut Inside, &mut Cx),
-    ) -> (Result<(), Gone>, Option<callback::Payload>) {
+    ) -> Result<(), Box<Trouble>> {
         // Services are measured where it is known what they take in.
         if entry == Entry::User && processor::is_drawn() {
             return self.measure_entry(entry, f);
@@ -140,7 +160,7 @@ impl VnetCore {
         self: &Arc<Self>,
         entry: Entry,
         f: &mut dyn FnMut(&mut Inside, &mut Cx),
-    ) -> (Result<(), Gone>, Option<callback::Payload>) {
+    ) -> Result<(), Box<Trouble>> {
         let began = self.driver.processor_time();
         let ended = self.enter_unmeasured(entry, f);
         self.charge(began, Measured::Drawn);
@@ -162,12 +182,13 @@ impl VnetCore {
         self: &Arc<Self>,
         entry: Entry,
         f: &mut dyn FnMut(&mut Inside, &mut Cx),
-    ) -> (Result<(), Gone>, Option<callback::Payload>) {
-        let (mut next, mut out, mut wreckage) = (None, None, None);
+    ) -> Result<(), Box<Trouble>> {
+        let core: &VnetCore = self;
+        let (mut next, mut out, mut wreckage) = (Instant::MAX, None, None);
         let entered = within_lock(self, || {
-            let mut state = self.state.lock();
+            let mut state = core.state.lock();
             // Read under the lock: the time does not run backwards from one entry to the next.
-            let now = self.driver.now();
+            let now = core.driver.now();
             let live = match &mut *state {
                 State::Alive(live) if live.inside.phase.admits(entry) => live,
                 _ => return false,
@@ -178,33 +199,42 @@ impl VnetCore {
             }
             out = take_out(&mut live.out);
             // Of a vnet in which services follow each other, others want a share as well.
-            if entry == Entry::Service && self.sched.behind.load(Ordering::Relaxed) {
+            if entry == Entry::Service && core.sched.behind.load(Ordering::Relaxed) {
                 state.unlock_fair();
             }
             true
         });
         if entered != Some(true) {
-            return (Err(Gone), None);
+            return refused();
         }
         let panic = self.leave(next, out);
-        let ended = match wreckage {
-            None => Ok(()),
-            Some(wreckage) => Err(self.clear_away(wreckage)),
+        let ended = match (wreckage, panic) {
+            (None, None) => Ok(()),
+            (wreckage, panic) => Err(self.go_wrong(wreckage, panic)),
         };
         if entry != Entry::Lifecycle && context::has_deferred() {
             context::run_deferred();
         }
-        (ended, panic)
+        ended
+    }
+
+    #[cold]
+    fn go_wrong(
+        self: &Arc<Self>,
+        wreckage: Option<Box<Wreckage>>,
+        panic: Option<callback::Payload>,
+    ) -> Box<Trouble> {
+        let is_gone = wreckage.is_some();
+        if let Some(wreckage) = wreckage {
+            self.clear_away(wreckage);
+        }
+        Box::new(Trouble { is_gone, panic })
     }
 
     /// Tells the driver of the `next` deadline, and others of what an entry has done to them. The
     /// vnet's lock is not held.
     #[inline]
-    fn leave(
-        self: &Arc<Self>,
-        next: Option<Instant>,
-        out: Option<Box<Out>>,
-    ) -> Option<callback::Payload> {
+    fn leave(self: &Arc<Self>, next: Instant, out: Option<Box<Out>>) -> Option<callback::Payload> {
         #[cfg(test)]
         let out = out.map(|mut out| {
             if planted(LATE) {
@@ -212,9 +242,7 @@ impl VnetCore {
             }
             out
         });
-        if let Some(at) = next {
-            self.arm(at);
-        }
+        self.arm(next);
         out.and_then(|out| context::in_effects(|| carry_out(out)))
     }
 
@@ -282,7 +310,7 @@ impl VnetCore {
         again.is_err()
     }
 
-    /// Makes sure that the driver comes back at `at`.
+    /// Makes sure that the driver comes back at `at`, which may be never.
     #[inline]
     fn arm(self: &Arc<Self>, at: Instant) {
         if at.as_nanos() < self.sched.armed.load(Ordering::Acquire) {
@@ -369,6 +397,15 @@ impl SystemCore {
     }
 }
 
+/// An entry was not let in.
+#[cold]
+fn refused() -> Result<(), Box<Trouble>> {
+    Err(Box::new(Trouble {
+        is_gone: true,
+        panic: None,
+    }))
+}
+
 thread_local! {
     /// An empty [`Out`] with room, so that an entry with output does not allocate.
     static SPARE: Cell<Option<Box<Out>>> = const { Cell::new(None) };
@@ -415,9 +452,9 @@ fn carry_out(mut out: Box<Out>) -> Option<callback::Payload> {
 
 impl Live {
     /// The work of one entry: does `f`, sends what that made ready to send, and returns the next
-    /// deadline.
+    /// deadline; the greatest time for none.
     #[inline]
-    fn work(&mut self, now: Instant, f: &mut dyn FnMut(&mut Inside, &mut Cx)) -> Option<Instant> {
+    fn work(&mut self, now: Instant, f: &mut dyn FnMut(&mut Inside, &mut Cx)) -> Instant {
         let Live {
             inside,
             failure: _,
@@ -439,7 +476,7 @@ impl Live {
                 !tx::flush(stack, &mut cx) && stack.is_rest_settled(),
                 "a call that would wait changes nothing"
             );
-            return None;
+            return Instant::MAX;
         }
         tx::flush(stack, &mut cx);
         if let Some(drain) = drain {

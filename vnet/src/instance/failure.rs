@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 
 use super::context::{in_effects, within};
 use super::cores::{Live, VnetCore};
-use super::phase::{Gone, Phase};
+use super::phase::Phase;
 use super::report::Failure;
 use super::vnet::Vnet;
 use crate::base::callback::{self, Payload};
@@ -105,7 +105,7 @@ impl VnetCore {
 
     /// Drops what is left of a stack that has failed, with the vnet unlocked.
     #[cold]
-    pub(super) fn clear_away(self: &Arc<Self>, wreckage: Box<Wreckage>) -> Gone {
+    pub(super) fn clear_away(self: &Arc<Self>, wreckage: Box<Wreckage>) {
         let Wreckage {
             wreck,
             due,
@@ -125,7 +125,6 @@ impl VnetCore {
             callback::contained("the destructor of a payload", || drop(due));
             callback::discard(panic);
         });
-        Gone
     }
 
     /// Gives the panic of a callback to the calling thread, whose call it was that ran it: once the

@@ -8,6 +8,7 @@ use super::*;
 use crate::SocketError;
 use crate::base::stats::DropReason;
 use crate::base::time::Duration;
+use crate::instance::phase::Gone;
 use crate::instance::{OwnedVnet, System};
 use crate::link::LinkConfig;
 use crate::net::{TcpListener, TcpStream, UdpSocket};

@@ -193,7 +193,7 @@ impl Vnet {
             // A twin has none on what is borrowed.
             let is_noted = !stack.ifs.is_on_borrowed(id);
             remove_interface(stack, cx, id);
-            has_orphans = !stack.ifs.orphans.is_empty();
+            has_orphans = stack.ifs.has_orphans();
             let interface = name.to_owned();
             Ok::<_, AdminError>(
                 is_noted.then_some(Op::Interface(interface, IfOp::RemoveInterface {})),

@@ -251,7 +251,7 @@ impl VnetCore {
             let id = pick(inside)?;
             let inbox = &self.inbox;
             let netif = take_out(&mut inside.stack, cx, id, inbox).ok_or(AdminError::Gone)?;
-            inside.journal.lose(&mut inside.stack.ifs.gone);
+            inside.journal.lose(inside.stack.ifs.take_gone());
             Ok::<_, AdminError>((netif, cx.now))
         })?;
         // Captures end here, outside the lock: they are the users'.

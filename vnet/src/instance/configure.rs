@@ -22,10 +22,7 @@ impl Vnet {
         let done = self.core.enter_as(Entry::User, |inside, cx| {
             let op = change(&mut inside.stack, cx).map(Into::into);
             // Whatever becomes of the operation: their names may be others' from now on.
-            let gone = &mut inside.stack.ifs.gone;
-            if !gone.is_empty() {
-                inside.journal.lose(gone);
-            }
+            inside.journal.lose(inside.stack.ifs.take_gone());
             let Some(op) = op? else {
                 return Ok(None);
             };

@@ -181,8 +181,8 @@ impl Journal {
     }
 
     /// Notes that VLAN interfaces have gone with their parents, and takes their names.
-    pub(crate) fn lose(&mut self, gone: &mut Vec<Box<str>>) {
-        for name in gone.drain(..) {
+    pub(crate) fn lose(&mut self, gone: Vec<Box<str>>) {
+        for name in gone {
             self.forget_interface(&name);
             self.entries.remove(&Key::Interface(name.clone()));
             self.strays.remove(&name);

@@ -6,7 +6,6 @@ mod own;
 mod path;
 mod shares;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -29,6 +28,7 @@ use super::{Refusal, v4, v6};
 use crate::base::id::IfId;
 use crate::base::on_use::OnUse;
 use crate::base::rng::Rng;
+use crate::base::sorted::Sorted;
 use crate::base::stats::{DropReason, Stats};
 use crate::base::time::Instant;
 use crate::packet::header::{Fragmentation, IpInfo, IpProto, ipv4, zone};
@@ -66,11 +66,12 @@ pub(crate) struct Ip {
     /// The routes that were made of these.
     pub redirected_routes: Routes<V4>,
     /// The addresses of IPv6 that interfaces have given themselves.
-    own: BTreeMap<IfId, Ipv6Addr>,
-    /// When something is due: a datagram is to be given up that lacks fragments, or an address to be asked for.
-    due: Option<Instant>,
+    own: Sorted<IfId, Ipv6Addr>,
+    /// When something is due: a datagram is to be given up that lacks fragments, or an address to be asked for. The greatest
+    /// time for never.
+    due: Instant,
     /// The same without fragments.
-    slow: Option<Instant>,
+    slow: Instant,
     /// Bytes of fragments of both that may wait.
     max_fragment_bytes: usize,
     /// Routes of both that there may be.
@@ -203,9 +204,9 @@ impl Ip {
             redirects_v4: Obey::Nobody,
             redirected: Redirected::default(),
             redirected_routes: Routes::<V4>::new(),
-            own: BTreeMap::new(),
-            due: None,
-            slow: None,
+            own: Sorted::default(),
+            due: Instant::MAX,
+            slow: Instant::MAX,
         }
     }
 
@@ -349,9 +350,8 @@ impl Ip {
     }
 
     /// When something is due.
-    #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.due
+        Some(self.due).filter(|due| *due != Instant::MAX)
     }
 
     /// Host or router.
@@ -638,8 +638,8 @@ impl Ip {
         }
         redirected.clear();
         *redirected_routes = Routes::<V4>::new();
-        *own = BTreeMap::new();
-        (*due, *slow) = (None, None);
+        *own = Sorted::default();
+        (*due, *slow) = (Instant::MAX, Instant::MAX);
     }
 }
 

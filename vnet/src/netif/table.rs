@@ -1,5 +1,6 @@
 //! [`Netif`], an interface, and the table of a vnet's interfaces.
 
+use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -231,10 +232,17 @@ pub(crate) struct IfTable {
     pub(crate) has_class_maps: bool,
     fingerprint: Fingerprinting,
     pub(crate) walked: Walked,
-    /// Loans of VLAN interfaces whose parents have left this vnet: they are to end.
-    pub(crate) orphans: Vec<u64>,
-    /// Names of VLAN interfaces that have gone with their parents, for the journal.
-    pub(crate) gone: Vec<Box<str>>,
+    /// VLAN interfaces that have lost their parents, until the end of the call that took these.
+    bereft: Option<Box<Bereft>>,
+}
+
+/// VLAN interfaces that have lost their parents.
+#[derive(Default)]
+struct Bereft {
+    /// Loans of those whose parents have left this vnet: they are to end.
+    loans: Vec<u64>,
+    /// Names of those that have gone with their parents, for the journal.
+    gone: Vec<Box<str>>,
 }
 
 impl Default for IfTable {
@@ -250,8 +258,7 @@ impl Default for IfTable {
             has_class_maps: false,
             fingerprint: Fingerprinting::Off,
             walked: Walked::default(),
-            orphans: Vec::new(),
-            gone: Vec::new(),
+            bereft: None,
         }
     }
 }
@@ -414,6 +421,33 @@ impl IfTable {
         let recorders = self.iter().filter_map(|i| i.fingerprint.as_deref());
         recorders.for_each(|recorder| sum.add(recorder.sum()));
         sum
+    }
+
+    /// The loan of a VLAN interface is to end: its parent has left this vnet.
+    pub(crate) fn orphan(&mut self, loan: u64) {
+        self.bereft.get_or_insert_default().loans.push(loan);
+    }
+
+    /// A VLAN interface of that name has gone with its parent.
+    pub(crate) fn went_along(&mut self, name: Box<str>) {
+        self.bereft.get_or_insert_default().gone.push(name);
+    }
+
+    /// True when there are loans to end.
+    pub(crate) fn has_orphans(&self) -> bool {
+        self.bereft.as_ref().is_some_and(|b| !b.loans.is_empty())
+    }
+
+    /// The loans that are to end.
+    pub(crate) fn take_orphans(&mut self) -> Vec<u64> {
+        let bereft = self.bereft.as_mut();
+        bereft.map_or(Vec::new(), |b| mem::take(&mut b.loans))
+    }
+
+    /// The names of VLAN interfaces that have gone with their parents, and that the journal does not know of yet.
+    pub(crate) fn take_gone(&mut self) -> Vec<Box<str>> {
+        let bereft = self.bereft.as_mut();
+        bereft.map_or(Vec::new(), |b| mem::take(&mut b.gone))
     }
 
     /// When a link that holds frames wants to be looked at; may be early.

@@ -30,11 +30,11 @@ pub(super) fn end_those_on(stack: &mut Stack, cx: &mut Cx, id: IfId) {
                 };
                 let interface = &*netif.name;
                 tracing::info!(target: trace::CONFIG, "{interface} is gone with {parent}");
-                stack.ifs.gone.push(netif.name);
+                stack.ifs.went_along(netif.name);
             }
             Above::Away(loan, to) => {
                 cx.out.carrier.push((to.clone(), Carrier::Down));
-                stack.ifs.orphans.push(*loan);
+                stack.ifs.orphan(*loan);
             }
         }
     }
@@ -163,7 +163,7 @@ impl VnetCore {
     /// Ends the loans of VLAN interfaces whose parents have left this vnet: they go, wherever they are.
     pub(crate) fn end_orphans(self: &Arc<Self>) {
         let ended = self.enter_as(Entry::Lifecycle, |inside, _| {
-            let orphans = std::mem::take(&mut inside.stack.ifs.orphans);
+            let orphans = inside.stack.ifs.take_orphans();
             let is_one = |serial: &u64| orphans.contains(serial);
             orphans
                 .iter()

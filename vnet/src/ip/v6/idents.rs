@@ -16,7 +16,7 @@ use crate::packet::header::ipv6::{Ipv6Header, MIN_LEN};
 #[derive(Debug)]
 pub(crate) struct Idents {
     secret: u64,
-    counters: Vec<u32>,
+    counters: Box<[u32]>,
 }
 
 /// Counters, a power of two.
@@ -27,7 +27,7 @@ impl Idents {
     pub(crate) fn new(secret: u64) -> Idents {
         Idents {
             secret,
-            counters: Vec::new(),
+            counters: Box::default(),
         }
     }
 
@@ -44,7 +44,7 @@ impl Idents {
 
     fn next(&mut self, src: Ipv6Addr, dst: Ipv6Addr) -> u32 {
         if self.counters.is_empty() {
-            self.counters = vec![0; COUNTERS];
+            self.counters = vec![0; COUNTERS].into_boxed_slice();
         }
         let mut hash = SipHasher13::new_with_keys(self.secret, 0);
         hash.write(&src.octets());
@@ -57,7 +57,7 @@ impl Idents {
 
     /// Begins again, and gives the memory back.
     pub(crate) fn reset(&mut self) {
-        self.counters = Vec::new();
+        self.counters = Box::default();
     }
 }
 

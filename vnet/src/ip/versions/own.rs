@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::Ip;
 use crate::base::id::IfId;
+use crate::base::time::Instant;
 use crate::ip::family::{Family, V4, V6};
 use crate::ip::v6::select::Source;
 
@@ -33,8 +34,8 @@ impl Ip {
     pub(crate) fn set_own_v6(&mut self, ifid: IfId, addr: Option<Ipv6Addr>) {
         match addr {
             Some(addr) => self.own.insert(ifid, addr),
-            None => self.own.remove(&ifid),
-        };
+            None => drop(self.own.remove(&ifid)),
+        }
     }
 
     /// True when any interface was given an address of IPv6.
@@ -98,7 +99,7 @@ impl Ip {
             self.v6().groups.next_deadline(),
             self.v4.groups.next_deadline(),
         ];
-        self.slow = slow.into_iter().flatten().min();
+        self.slow = slow.into_iter().flatten().min().unwrap_or(Instant::MAX);
         self.note_reassembly();
     }
 
@@ -106,9 +107,8 @@ impl Ip {
         let due = [
             self.v4.reassembly.next_deadline(),
             self.v6().reassembly.next_deadline(),
-            self.slow,
         ];
-        self.due = due.into_iter().flatten().min();
+        self.due = due.into_iter().flatten().fold(self.slow, Instant::min);
     }
 
     /// Addresses in doubt, what routers have said, and answers that wait: what ends in time.

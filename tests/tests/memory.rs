@@ -295,7 +295,7 @@ fn of_idle_connections_of_tasks() {
 fn of_what_is_idle() {
     const COUNT: usize = 1000;
     let _alone = alone();
-    for (what, most) in [(What::Instance, 4150), (What::Connection, 1760)] {
+    for (what, most) in [(What::Instance, 4096), (What::Connection, 1760)] {
         // The first ones take what is kept for reuse.
         drop(make(what, COUNT).unwrap());
         let before = ALLOCATOR.allocated();

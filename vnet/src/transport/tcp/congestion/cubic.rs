@@ -174,8 +174,9 @@ impl Cubic {
     fn reduce(&mut self, flight: u32, mss: u32, beta: f64) {
         let cwnd = f64::from(self.cwnd);
         let avoidance = self.avoidance.get_or_insert_default();
-        // Fast convergence: a flow that has to give way gives a little more.
-        avoidance.w_max = if cwnd < avoidance.w_max {
+        // Fast convergence: a flow that has to give way gives a little more. The window comes close to the plateau and
+        // stays there, so most losses are there: one that has all but a part of a segment of it has not given way.
+        avoidance.w_max = if cwnd + f64::from(mss) <= avoidance.w_max {
             cwnd * (1.0 + beta) / 2.0
         } else {
             cwnd
@@ -318,6 +319,31 @@ mod tests {
         let avoidance = c.avoidance.as_ref().expect("after a loss");
         assert_eq!(avoidance.w_max, 700_000.0 * 0.85);
         assert_eq!(c.cwnd, 490 * MSS);
+    }
+
+    // The RFC does not say how much less is less; Linux, whose windows are whole segments, keeps the plateau here.
+    #[test]
+    fn a_loss_on_the_plateau_does_not_give_way() {
+        let mut c = Cubic::new(457 * MSS, u32::MAX);
+        c.on_loss(457 * MSS, MSS);
+        c.on_loss(320 * MSS, MSS);
+        let plateau = |c: &Cubic| c.avoidance.as_ref().expect("after a loss").w_max;
+        let before = plateau(&c);
+        // K is 4.9 s.
+        rounds(&mut c, Duration::ZERO, 44);
+        let short = before - f64::from(c.cwnd);
+        assert!(0.0 < short && short < f64::from(MSS), "{short}");
+        c.on_loss(c.cwnd, MSS);
+        assert_eq!(plateau(&c), before - short);
+        // After 2 s, it is ten segments below.
+        let mut c = Cubic::new(457 * MSS, u32::MAX);
+        c.on_loss(457 * MSS, MSS);
+        c.on_loss(320 * MSS, MSS);
+        rounds(&mut c, Duration::ZERO, 20);
+        let cwnd = f64::from(c.cwnd);
+        assert!(cwnd + f64::from(MSS) <= before, "{cwnd}");
+        c.on_loss(c.cwnd, MSS);
+        assert_eq!(plateau(&c), cwnd * 0.85);
     }
 
     // RFC 9438 4.8: after a timeout the window where slow start ends is the plateau.

@@ -17,6 +17,7 @@ use vnet::{OwnedVnet, System};
 
 use crate::case::Options;
 use crate::compare::{Contest, Side, SideError, Unit};
+use crate::kernel::set_congestion;
 use crate::rr::{IPV4, SERVER, joined_by_epair};
 
 /// Bytes of a large message.
@@ -118,7 +119,9 @@ fn kernels(work: Work, time: Duration) -> Result<Box<dyn Side>, SideError> {
     let runtime = runtime()?;
     let (client, server) = runtime.block_on(async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        set_congestion(&listener)?;
         let client = TcpStream::connect(listener.local_addr()?).await?;
+        set_congestion(&client)?;
         let (server, _) = listener.accept().await?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;

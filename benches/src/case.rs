@@ -413,6 +413,30 @@ pub const TAP_CASES: &[Case] = &[
         prepare: tap::four_in_65520,
     },
     Case {
+        name: "tap-out-1500-bytes",
+        aim: Some(0.8),
+        about: "as tap-out-1500, by reference (send_bytes, recv_bytes)",
+        prepare: tap::out_1500_bytes,
+    },
+    Case {
+        name: "tap-in-1500-bytes",
+        aim: Some(0.8),
+        about: "the same the other way",
+        prepare: tap::in_1500_bytes,
+    },
+    Case {
+        name: "tap-4-out-1500-bytes",
+        aim: Some(0.8),
+        about: "as tap-4-out-1500, by reference",
+        prepare: tap::four_out_1500_bytes,
+    },
+    Case {
+        name: "tap-4-in-1500-bytes",
+        aim: Some(0.8),
+        about: "the same the other way",
+        prepare: tap::four_in_1500_bytes,
+    },
+    Case {
         name: "tap-rr",
         aim: Some(1.0),
         about: "one byte there and back over TCP and a TAP, against veth",

@@ -6,10 +6,40 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 
+use rustix::net::sockopt;
 use vnet_tap::NetNs;
 
 use crate::compare::SideError;
+
+/// The kernel's congestion control, which is vnet's by default as well. A host may prefer another one: BBR waits for a timer
+/// between segments even where nothing limits it, and carries less than half as much over veth.
+const CONGESTION: &str = "cubic";
+
+/// A new network namespace, whose TCP has [`CONGESTION`].
+///
+/// # Errors
+/// Without the right to make namespaces; when the kernel does not have that.
+pub(crate) fn namespace() -> io::Result<NetNs> {
+    let ns = NetNs::new()?;
+    set(&ns, "tcp_congestion_control", CONGESTION)?;
+    Ok(ns)
+}
+
+/// Gives a socket [`CONGESTION`], and those that are accepted from it.
+///
+/// # Errors
+/// When the kernel does not have that.
+pub(crate) fn set_congestion(socket: impl AsFd) -> io::Result<()> {
+    Ok(sockopt::set_tcp_congestion(socket, CONGESTION)?)
+}
+
+/// Sets something below `/proc/sys/net/ipv4` in a namespace.
+pub(crate) fn set(ns: &NetNs, key: &'static str, value: &'static str) -> io::Result<()> {
+    ns.run(move || fs::write(format!("/proc/sys/net/ipv4/{key}"), value))
+        .map_err(|e| io::Error::new(e.kind(), format!("{key}: {e}")))
+}
 
 /// Namespaces in a row. The `n`th wire is 198.18.`n`.0/24 (RFC 2544, benchmarking), with its left end at .1.
 pub(crate) struct Row {
@@ -27,7 +57,7 @@ impl Row {
 
     fn make(routers: u8) -> io::Result<Row> {
         let last = routers + 1;
-        let nodes: io::Result<Vec<NetNs>> = (0..=last).map(|_| NetNs::new()).collect();
+        let nodes: io::Result<Vec<NetNs>> = (0..=last).map(|_| namespace()).collect();
         let nodes = nodes?;
         for wire in 0..last {
             let (left, right) = (&nodes[usize::from(wire)], &nodes[usize::from(wire) + 1]);
@@ -52,7 +82,7 @@ impl Row {
                 ))?;
             }
             if (1..last).contains(&n) {
-                node.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?;
+                set(node, "ip_forward", "1")?;
             }
         }
         Ok(Row { nodes })

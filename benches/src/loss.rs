@@ -18,12 +18,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use comfy_table::Table;
-use rustix::net::sockopt;
 use vnet::link::Loss;
 use vnet::{LinkConfig, OwnedVnet, System};
 use vnet_tap::{NetNs, Tap, TapConfig};
 
 use crate::compare::{SideError, median};
+use crate::kernel::{self, namespace};
 use crate::report::numbers_right;
 
 /// Sender and receiver (RFC 2544, benchmarking).
@@ -45,7 +45,7 @@ const CELLS: &[Cell] = &[
         rate_bps: 1_000_000_000,
         delay: Duration::from_millis(50),
         loss: 0.01,
-        beside: false,
+        apart: Duration::from_secs(4),
     },
 ];
 /// The kernel's settings for a fair comparison, below `/proc/sys/net/ipv4`: buffers may grow as far as vnet's.
@@ -54,8 +54,6 @@ const KERNEL: &[(&str, &str)] = &[
     ("tcp_rmem", "4096 131072 16777216"),
     ("tcp_wmem", "4096 16384 16777216"),
 ];
-/// The kernel's congestion control, which is what vnet has by default; a host may prefer another.
-const CONGESTION: &str = "cubic";
 
 /// Whose TCP is at an end of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,8 +207,9 @@ struct Cell {
     delay: Duration,
     /// Of a hundred frames of data.
     loss: f64,
-    /// All kinds of transfers run at the same time, each over a link of its own.
-    beside: bool,
+    /// All kinds of transfers run beside each other, each over a link of its own, and begin one so long after the other:
+    /// slow starts at this rate would be too much at once.
+    apart: Duration,
 }
 
 impl Cell {
@@ -220,7 +219,7 @@ impl Cell {
             rate_bps: 100_000_000,
             delay: Duration::from_millis(20),
             loss,
-            beside: true,
+            apart: Duration::ZERO,
         }
     }
 
@@ -240,12 +239,13 @@ impl Cell {
 
     /// What each kind of transfer carries.
     fn run_all(self, seed: u64, time: Duration) -> Result<Vec<f64>, SideError> {
-        let kinds = 0..KINDS.len();
-        if !self.beside {
-            return kinds.map(|kind| self.run(kind, seed, time)).collect();
-        }
-        let together: Vec<_> = kinds
-            .map(|kind| thread::spawn(move || self.run(kind, seed, time)))
+        let together: Vec<_> = (0..KINDS.len())
+            .map(|kind| {
+                thread::spawn(move || {
+                    thread::sleep(self.apart * kind as u32);
+                    self.run(kind, seed, time)
+                })
+            })
             .collect();
         let ended = together.into_iter().map(|run| run.join());
         ended
@@ -255,18 +255,14 @@ impl Cell {
 
     /// How long all of them take.
     fn takes(&self, time: Duration) -> Duration {
-        match self.beside {
-            true => time,
-            false => time * KINDS.len() as u32,
-        }
+        time + self.apart * (KINDS.len() as u32 - 1)
     }
 }
 
 /// `compare -- loss-linux`: what arrives over 100 Mbit/s and 40 ms, and over 1 Gbit/s and 100 ms, in real time and with the
 /// losses of as many seeds.
 ///
-/// On the slower path, all kinds of transfers with the same losses run beside each other, each over a link of its own. A
-/// row has the median of the seeds, how it compares with that of the kernel with itself, and the least and the most that
+/// All kinds of transfers with the same losses run beside each other, each over a link of its own. A row has the median of the seeds, how it compares with that of the kernel with itself, and the least and the most that
 /// any seed compares to. Where what the first rows carry is not what the link does, the machine was too busy.
 ///
 /// # Errors
@@ -337,13 +333,10 @@ impl End {
         if whose == Whose::Ours {
             return Ok(End { vnet, kernel: None });
         }
-        let ns = NetNs::new()?;
-        ns.run(|| {
-            KERNEL.iter().try_for_each(|(key, value)| {
-                std::fs::write(format!("/proc/sys/net/ipv4/{key}"), value)
-                    .map_err(|e| io::Error::new(e.kind(), format!("{key}: {e}")))
-            })
-        })?;
+        let ns = namespace()?;
+        for (key, value) in KERNEL {
+            kernel::set(&ns, key, value)?;
+        }
         let inside = (*vnet).clone();
         let tap = ns
             .run(move || Tap::attach(&inside, "tap0", TapConfig::default()))
@@ -408,11 +401,7 @@ fn connect(vnet: &vnet::Vnet, ns: Option<&NetNs>) -> io::Result<Stream> {
     let to = SocketAddr::from((RECEIVER, PORT));
     Ok(match ns {
         None => Stream::Ours(vnet::net::TcpStream::connect_in(vnet, to)?),
-        Some(ns) => Stream::Kernel(ns.run(move || {
-            let stream = TcpStream::connect(to)?;
-            sockopt::set_tcp_congestion(&stream, CONGESTION)?;
-            io::Result::Ok(stream)
-        })?),
+        Some(ns) => Stream::Kernel(ns.run(move || TcpStream::connect(to))?),
     })
 }
 

@@ -207,6 +207,16 @@ impl Ends for Kernel {
     }
 }
 
+/// Sends all of a chunk by reference.
+pub(crate) fn hand_over(stream: &vnet::net::TcpStream, chunk: &Bytes) -> io::Result<()> {
+    let mut left = chunk.clone();
+    while !left.is_empty() {
+        let taken = stream.send_bytes(&left)?;
+        left = left.slice(taken..);
+    }
+    Ok(())
+}
+
 struct Ours {
     vnets: [OwnedVnet; 2],
     listener: vnet::net::TcpListener,
@@ -229,12 +239,7 @@ impl Ends for Ours {
     }
 
     fn send(stream: &mut vnet::net::TcpStream, chunk: &Bytes) -> io::Result<()> {
-        let mut left = chunk.clone();
-        while !left.is_empty() {
-            let taken = stream.send_bytes(&left)?;
-            left = left.slice(taken..);
-        }
-        Ok(())
+        hand_over(stream, chunk)
     }
 
     fn receive(stream: &mut vnet::net::TcpStream, room: &mut [u8]) -> io::Result<usize> {

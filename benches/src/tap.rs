@@ -1,5 +1,6 @@
-//! Through a TAP, against two kernels on a veth pair: one stream and four both ways, a byte there and back, connections
-//! a second, and small datagrams; and through a TAP with several queues, against one with a single queue.
+//! Through a TAP, against two kernels on a veth pair: one stream and four both ways, by calls that copy and by reference,
+//! a byte there and back, connections a second, and small datagrams; and through a TAP with several queues, against one
+//! with a single queue.
 //!
 //! On one side a vnet and the kernel, in a network namespace of its own, are neighbours on a TAP; on
 //! the other side the kernel, in two namespaces, talks to itself over a veth pair. Both run over
@@ -13,13 +14,16 @@ use std::num::NonZeroU16;
 use std::thread;
 use std::time::Instant;
 
+use bytes::Bytes;
 use ipnet::Ipv4Net;
 use vnet::{Offload, OwnedVnet, System};
 use vnet_tap::{NetNs, Tap, TapConfig};
 
 use crate::case::Options;
 use crate::compare::{Contest, Side, SideError, Unit};
+use crate::kernel::namespace;
 use crate::rr::per_second;
+use crate::stream::hand_over;
 
 /// The addresses of both neighbours (RFC 2544, benchmarking).
 const NEAR: Ipv4Addr = Ipv4Addr::new(198, 18, 3, 1);
@@ -44,48 +48,65 @@ enum Work {
     SmallIn,
 }
 
-/// A case: work, IP MTU, and what the TAP leaves undone.
+/// How the vnet's end of a stream is given bytes, and gives them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Calls {
+    /// As the kernel's: into and out of memory of the caller's.
+    Copying,
+    /// By reference (`send_bytes`, `recv_bytes`), which the kernel does not have.
+    ByReference,
+}
+
+/// A case: work, IP MTU, what the TAP leaves undone, and how the vnet is called.
 macro_rules! cases {
-    ($($(#[$doc:meta])* $name:ident: $work:expr, $mtu:literal, $offload:ident;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $work:expr, $mtu:literal, $offload:ident, $calls:ident;)*) => {
         $($(#[$doc])*
         ///
         /// # Errors
         /// Namespaces or TAPs cannot be made here.
         pub fn $name(options: &Options) -> Result<Contest, SideError> {
-            contest($work, $mtu, Offload::$offload, options)
+            contest($work, $mtu, Offload::$offload, Calls::$calls, options)
         })*
     };
 }
 
 cases! {
     /// Bulk from the vnet, MTU 1500.
-    out_1500: Work::Out(1), 1500, Full;
+    out_1500: Work::Out(1), 1500, Full, Copying;
     /// Bulk to the vnet, MTU 1500.
-    in_1500: Work::In(1), 1500, Full;
+    in_1500: Work::In(1), 1500, Full, Copying;
     /// Bulk from the vnet, MTU 65520.
-    out_65520: Work::Out(1), 65520, Full;
+    out_65520: Work::Out(1), 65520, Full, Copying;
     /// Bulk to the vnet, MTU 65520.
-    in_65520: Work::In(1), 65520, Full;
+    in_65520: Work::In(1), 65520, Full, Copying;
     /// Four streams from the vnet, MTU 1500.
-    four_out_1500: Work::Out(4), 1500, Full;
+    four_out_1500: Work::Out(4), 1500, Full, Copying;
     /// Four streams to the vnet, MTU 1500.
-    four_in_1500: Work::In(4), 1500, Full;
+    four_in_1500: Work::In(4), 1500, Full, Copying;
     /// Four streams from the vnet, MTU 65520.
-    four_out_65520: Work::Out(4), 65520, Full;
+    four_out_65520: Work::Out(4), 65520, Full, Copying;
     /// Four streams to the vnet, MTU 65520.
-    four_in_65520: Work::In(4), 65520, Full;
+    four_in_65520: Work::In(4), 65520, Full, Copying;
+    /// Bulk from the vnet by reference, MTU 1500.
+    out_1500_bytes: Work::Out(1), 1500, Full, ByReference;
+    /// Bulk to the vnet by reference, MTU 1500.
+    in_1500_bytes: Work::In(1), 1500, Full, ByReference;
+    /// Four streams from the vnet by reference, MTU 1500.
+    four_out_1500_bytes: Work::Out(4), 1500, Full, ByReference;
+    /// Four streams to the vnet by reference, MTU 1500.
+    four_in_1500_bytes: Work::In(4), 1500, Full, ByReference;
     /// A byte there and back.
-    request_reply: Work::RequestReply, 1500, Full;
+    request_reply: Work::RequestReply, 1500, Full, Copying;
     /// Connections.
-    connect: Work::Connect, 1500, Full;
+    connect: Work::Connect, 1500, Full, Copying;
     /// Small datagrams from the vnet.
-    small_out: Work::SmallOut, 1500, Full;
+    small_out: Work::SmallOut, 1500, Full, Copying;
     /// Small datagrams to the vnet.
-    small_in: Work::SmallIn, 1500, Full;
+    small_in: Work::SmallIn, 1500, Full, Copying;
     /// Bulk from the vnet over a plain TAP, MTU 1500.
-    plain_out_1500: Work::Out(1), 1500, None;
+    plain_out_1500: Work::Out(1), 1500, None, Copying;
     /// Bulk to the vnet over a plain TAP, MTU 1500.
-    plain_in_1500: Work::In(1), 1500, None;
+    plain_in_1500: Work::In(1), 1500, None, Copying;
 }
 
 /// A case with several queues: work, and how many.
@@ -96,7 +117,7 @@ macro_rules! cases_of_queues {
         /// # Errors
         /// Namespaces or TAPs with several queues cannot be made here.
         pub fn $name(options: &Options) -> Result<Contest, SideError> {
-            let tap = |queues| Pair::over_tap(1500, Offload::Full, queues);
+            let tap = |queues| Pair::over_tap(1500, Offload::Full, Calls::Copying, queues);
             let peer_name = "the same with one queue".into();
             Ok(sides($work, tap($queues)?, tap(1)?, peer_name, options))
         })*
@@ -118,9 +139,11 @@ fn contest(
     work: Work,
     mtu: u16,
     offload: Offload,
+    calls: Calls,
     options: &Options,
 ) -> Result<Contest, SideError> {
-    let (ours, peer) = (Pair::over_tap(mtu, offload, 1)?, Pair::over_veth(mtu)?);
+    let ours = Pair::over_tap(mtu, offload, calls, 1)?;
+    let peer = Pair::over_veth(mtu)?;
     let peer_name = "kernel over veth".into();
     Ok(sides(work, ours, peer, peer_name, options))
 }
@@ -160,13 +183,14 @@ enum Station {
         _tap: Tap,
         vnet: OwnedVnet,
         address: Ipv4Addr,
+        calls: Calls,
     },
 }
 
 impl Pair {
-    fn over_tap(mtu: u16, offload: Offload, queues: u16) -> Result<Pair, SideError> {
+    fn over_tap(mtu: u16, offload: Offload, calls: Calls, queues: u16) -> Result<Pair, SideError> {
         let fail = |e: &dyn std::error::Error| SideError::new(e.to_string());
-        let kernel = NetNs::new()?;
+        let kernel = namespace()?;
         let vnet = System::threads().create("near").map_err(|e| fail(&e))?;
         let inside = (*vnet).clone();
         let config = TapConfig {
@@ -188,13 +212,14 @@ impl Pair {
                 _tap: tap,
                 vnet,
                 address: NEAR,
+                calls,
             },
             far: Station::Kernel(kernel, FAR),
         })
     }
 
     fn over_veth(mtu: u16) -> Result<Pair, SideError> {
-        let (near, far) = (NetNs::new()?, NetNs::new()?);
+        let (near, far) = (namespace()?, namespace()?);
         near.ip(&format!(
             "link add veth0 type veth peer name veth0 netns {}",
             far.thread_id()
@@ -211,14 +236,69 @@ impl Pair {
 }
 
 /// A connected TCP socket of anybody's.
-trait Stream: Read + Write + Send {}
+trait Stream: Read + Write + Send {
+    /// Sends all of a chunk.
+    fn send(&mut self, chunk: &Bytes) -> io::Result<()> {
+        self.write_all(chunk)
+    }
 
-impl<T: Read + Write + Send> Stream for T {}
+    /// Takes what has come, up to so much.
+    fn receive(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.read(room)
+    }
+}
+
+impl Stream for TcpStream {}
+
+/// A vnet's.
+struct Called {
+    stream: vnet::net::TcpStream,
+    calls: Calls,
+}
+
+impl Called {
+    fn boxed(stream: vnet::net::TcpStream, calls: Calls) -> io::Result<Box<dyn Stream>> {
+        stream.set_nodelay(true)?;
+        Ok(Box::new(Called { stream, calls }))
+    }
+}
+
+impl Read for Called {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buf)
+    }
+}
+
+impl Write for Called {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.stream.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+impl Stream for Called {
+    fn send(&mut self, chunk: &Bytes) -> io::Result<()> {
+        match self.calls {
+            Calls::Copying => self.write_all(chunk),
+            Calls::ByReference => hand_over(&self.stream, chunk),
+        }
+    }
+
+    fn receive(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        match self.calls {
+            Calls::Copying => self.read(room),
+            Calls::ByReference => Ok(self.stream.recv_bytes(room.len())?.len()),
+        }
+    }
+}
 
 /// A listening one.
 enum Listener {
     Kernel(TcpListener),
-    Vnet(vnet::net::TcpListener),
+    Vnet(vnet::net::TcpListener, Calls),
 }
 
 impl Station {
@@ -230,10 +310,15 @@ impl Station {
                 let at = listener.local_addr()?;
                 Ok((Listener::Kernel(listener), at))
             }
-            Station::Vnet { vnet, address, .. } => {
+            Station::Vnet {
+                vnet,
+                address,
+                calls,
+                ..
+            } => {
                 let listener = vnet::net::TcpListener::bind_in(vnet, (*address, 0))?;
                 let at = listener.local_addr()?;
-                Ok((Listener::Vnet(listener), at))
+                Ok((Listener::Vnet(listener, *calls), at))
             }
         }
     }
@@ -245,10 +330,8 @@ impl Station {
                 stream.set_nodelay(true)?;
                 Ok(Box::new(stream))
             }
-            Station::Vnet { vnet, .. } => {
-                let stream = vnet::net::TcpStream::connect_in(vnet, to)?;
-                stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
+            Station::Vnet { vnet, calls, .. } => {
+                Called::boxed(vnet::net::TcpStream::connect_in(vnet, to)?, *calls)
             }
         }
     }
@@ -262,11 +345,7 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok(Box::new(stream))
             }
-            Listener::Vnet(listener) => {
-                let (stream, _) = listener.accept()?;
-                stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
-            }
+            Listener::Vnet(listener, calls) => Called::boxed(listener.accept()?.0, *calls),
         }
     }
 }
@@ -310,9 +389,9 @@ impl Measured {
             .into_iter()
             .map(|(mut to, mut from)| {
                 let writer = thread::spawn(move || -> io::Result<u64> {
-                    let (chunk, mut sent) = (vec![0x5a; CHUNK], 0);
+                    let (chunk, mut sent) = (Bytes::from(vec![0x5a; CHUNK]), 0);
                     while bytes.map_or(start.elapsed() < time, |bytes| sent < bytes) {
-                        to.write_all(&chunk)?;
+                        to.send(&chunk)?;
                         sent += CHUNK as u64;
                     }
                     Ok(sent)
@@ -320,7 +399,7 @@ impl Measured {
                 let reader = thread::spawn(move || -> io::Result<u64> {
                     let (mut buf, mut received) = (vec![0; CHUNK], 0);
                     loop {
-                        match from.read(&mut buf)? {
+                        match from.receive(&mut buf)? {
                             0 => return Ok(received),
                             n => received += n as u64,
                         }

@@ -10,6 +10,7 @@ use vnet_tap::NetNs;
 use super::Joined;
 use super::link::Link;
 use crate::compare::SideError;
+use crate::kernel::namespace;
 
 /// Client and server addresses on the veth pair (RFC 2544, benchmarking).
 const CLIENT: &str = "198.18.0.1";
@@ -107,7 +108,7 @@ impl fmt::Display for Path {
 }
 
 fn veth() -> io::Result<Path> {
-    let (client, server) = (NetNs::new()?, NetNs::new()?);
+    let (client, server) = (namespace()?, namespace()?);
     client.ip(&format!(
         "link add veth0 type veth peer name veth0 netns {}",
         server.thread_id()

@@ -212,12 +212,12 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Pair;
+    use super::super::{Calls, Pair};
     use super::*;
 
     #[test]
     fn datagrams_arrive_both_ways_through_a_tap_and_veth() {
-        let tap = Pair::over_tap(1500, vnet::Offload::Full, 1);
+        let tap = Pair::over_tap(1500, vnet::Offload::Full, Calls::Copying, 1);
         for pair in [tap, Pair::over_veth(1500)] {
             let Pair { near, far } = match pair {
                 Err(e) => return println!("SKIPPED: {e}"),

@@ -24,7 +24,7 @@ use super::steps::Stage;
 use super::vnet::{OwnedVnet, Vnet};
 #[cfg(test)]
 use crate::base::lock::explore::planted;
-use crate::base::time::{Duration, nanos};
+use crate::base::time::{Duration, Instant, nanos};
 use crate::packet::Cx;
 use crate::stack::Census;
 
@@ -66,8 +66,9 @@ pub(crate) fn create(
     }
     // With no room to spare: an instance runs the same steps all its life.
     core.alive(|live| live.inside.ran.reserve_exact(steps.len()));
+    let mut laps = Laps::begin(&core);
     for step in steps.iter() {
-        run_step(&core, step).map_err(|failed| unwind(&core, failed))?;
+        run_step(&core, step, &mut laps).map_err(|failed| unwind(&core, failed))?;
     }
     loop {
         // What was registered or unregistered meanwhile is made up for before anyone can see the
@@ -91,7 +92,8 @@ pub(crate) fn create(
                 let _ = undo_step(&core, &step);
             }
             Some(Lag::Missed(step)) => {
-                run_step(&core, &step).map_err(|failed| unwind(&core, failed))?;
+                let mut laps = Laps::begin(&core);
+                run_step(&core, &step, &mut laps).map_err(|failed| unwind(&core, failed))?;
             }
         }
     }
@@ -108,17 +110,48 @@ enum Lag {
     Missed(Arc<Step>),
 }
 
-fn lag(core: &Arc<VnetCore>, steps: &[Arc<Step>]) -> Option<Lag> {
-    core.enter_as(Entry::Lifecycle, |inside, _| {
+fn lag(core: &VnetCore, steps: &[Arc<Step>]) -> Option<Lag> {
+    let mut lag = None;
+    core.alive(|live| {
+        let ran = &live.inside.ran;
         let listed = |s: &&RanStep| steps.iter().any(|r| Arc::ptr_eq(&s.step, r));
-        if let Some(step) = inside.ran.iter().rev().find(|s| !listed(s)) {
-            return Some(Lag::Unregistered(Arc::clone(&step.step)));
+        let has_run = |r: &&Arc<Step>| ran.iter().any(|s| Arc::ptr_eq(&s.step, r));
+        lag = match ran.iter().rev().find(|s| !listed(s)) {
+            Some(step) => Some(Lag::Unregistered(Arc::clone(&step.step))),
+            None => {
+                let missed = steps.iter().find(|r| !has_run(r));
+                missed.map(|r| Lag::Missed(Arc::clone(r)))
+            }
+        };
+    });
+    lag
+}
+
+/// How long one thing after the other takes, with one look at the clock for each.
+struct Laps {
+    began: Instant,
+    last: Instant,
+}
+
+impl Laps {
+    fn begin(core: &VnetCore) -> Laps {
+        let now = core.driver.wall();
+        Laps {
+            began: now,
+            last: now,
         }
-        let ran = |r: &&Arc<Step>| inside.ran.iter().any(|s| Arc::ptr_eq(&s.step, r));
-        let missed = steps.iter().find(|r| !ran(r));
-        missed.map(|r| Lag::Missed(Arc::clone(r)))
-    })
-    .unwrap_or_default()
+    }
+
+    /// Since this was asked last.
+    fn next(&mut self, core: &VnetCore) -> Duration {
+        let now = core.driver.wall();
+        now - std::mem::replace(&mut self.last, now)
+    }
+
+    /// All, until this was asked last.
+    fn all(&self) -> Duration {
+        self.last - self.began
+    }
 }
 
 /// Begins the instance's end; false when that has begun already. The instance is not entered for it,
@@ -151,15 +184,14 @@ struct StepFailed {
     source: StepError,
 }
 
-fn run_step(core: &Arc<VnetCore>, step: &Arc<Step>) -> Result<(), StepFailed> {
-    let started = core.driver.wall();
+fn run_step(core: &Arc<VnetCore>, step: &Arc<Step>, laps: &mut Laps) -> Result<(), StepFailed> {
     (step.init)(core).map_err(|source| StepFailed {
         step: step.name.clone(),
         source,
     })?;
     let ran = RanStep {
         step: Arc::clone(step),
-        took: nanos(core.driver.wall() - started),
+        took: nanos(laps.next(core)),
     };
     // An instance that was destroyed meanwhile has undone what it knew of; this step is ours.
     let mut kept = false;
@@ -259,20 +291,20 @@ fn nothing_done(core: &VnetCore, outcome: Outcome) -> DestroyReport {
 
 /// Undoes every step that ran, in reverse, and gives the memory back.
 fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
-    let started = core.driver.wall();
+    let mut laps = Laps::begin(core);
     begin_to_die(core);
     let busy_tasks = core.tasks.close();
     let graceful = graceful(core);
     let mut steps: Vec<StepReport> = Vec::new();
     let mut held = census(core);
     let at_first = held;
+    laps.next(core);
     while let Some(ran) = last_step(core) {
-        let step_started = core.driver.wall();
         let failure = (ran.step.uninit)(core).err().map(|e| e.to_string());
         let left = census(core);
         steps.push(StepReport {
             name: ran.step.name.clone(),
-            took: core.driver.wall() - step_started,
+            took: laps.next(core),
             released: Released(held.less(&left)),
             failure,
         });
@@ -281,7 +313,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     let mut returned = Vec::new();
     core.alive(|live| returned = std::mem::take(&mut live.inside.loans.ended));
     let mut released = at_first.less(&held);
-    steps.extend(close_locals(core, &mut released));
+    steps.extend(close_locals(core, &mut released, &mut laps));
     released.packets += core.inbox.close().frames;
     let leaked = Released(held);
     let failure = core.failure();
@@ -297,6 +329,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     core.system.registry().release(&core.name);
     hierarchy::departed(core);
     context::let_go(core);
+    laps.next(core);
     DestroyReport {
         vnet: core.name.to_string(),
         outcome: Outcome::Destroyed,
@@ -306,7 +339,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
         children: Vec::new(),
         returned,
         steps,
-        took: core.driver.wall() - started,
+        took: laps.all(),
         released: Released(released),
         busy_tasks,
         leaked,
@@ -321,8 +354,7 @@ fn last_step(core: &VnetCore) -> Option<RanStep> {
 }
 
 /// Drops the values of virtualized variables: the last step, because any other may use them.
-fn close_locals(core: &Arc<VnetCore>, released: &mut Census) -> Option<StepReport> {
-    let started = core.driver.wall();
+fn close_locals(core: &VnetCore, released: &mut Census, laps: &mut Laps) -> Option<StepReport> {
     let closed = core.locals.close();
     let locals = Census {
         locals: closed.values,
@@ -331,7 +363,7 @@ fn close_locals(core: &Arc<VnetCore>, released: &mut Census) -> Option<StepRepor
     released.add(&locals);
     (closed != Closed::default()).then(|| StepReport {
         name: "locals".to_owned(),
-        took: core.driver.wall() - started,
+        took: laps.next(core),
         released: Released(locals),
         failure: closed.failure,
     })
@@ -339,16 +371,20 @@ fn close_locals(core: &Arc<VnetCore>, released: &mut Census) -> Option<StepRepor
 
 /// What came of the grace period so far; `None` when the instance was not shut down gracefully.
 fn graceful(core: &Arc<VnetCore>) -> Option<Graceful> {
-    let graceful = core.enter_as(Entry::Lifecycle, |inside, cx| {
-        let drain = inside.drain.as_ref()?;
-        Some(drain.so_far(&inside.stack, cx.now))
+    let mut graceful = None;
+    core.alive(|live| {
+        let Inside { drain, stack, .. } = &live.inside;
+        graceful = drain
+            .as_ref()
+            .map(|drain| drain.so_far(stack, core.driver.now()));
     });
-    graceful.ok().flatten()
+    graceful
 }
 
-fn census(core: &Arc<VnetCore>) -> Census {
-    core.enter_as(Entry::Lifecycle, |inside, _| inside.stack.census())
-        .unwrap_or_default()
+fn census(core: &VnetCore) -> Census {
+    let mut census = Census::default();
+    core.alive(|live| census = live.inside.stack.census());
+    census
 }
 
 /// Registers a step and runs it in every instance there is, or in none.
@@ -369,7 +405,7 @@ fn register_in_all(system: &Arc<SystemCore>, record: InitRecord) -> Result<(), R
         registry.vnets()
     };
     for core in &vnets {
-        if let Err(failed) = run_step(core, &step) {
+        if let Err(failed) = run_step(core, &step, &mut Laps::begin(core)) {
             let name = core.name.to_string();
             let _ = withdraw(system, &step);
             return Err(RegisterError::Failed {

@@ -371,20 +371,17 @@ fn close_locals(core: &VnetCore, released: &mut Census, laps: &mut Laps) -> Opti
 
 /// What came of the grace period so far; `None` when the instance was not shut down gracefully.
 fn graceful(core: &Arc<VnetCore>) -> Option<Graceful> {
-    let mut graceful = None;
-    core.alive(|live| {
-        let Inside { drain, stack, .. } = &live.inside;
-        graceful = drain
-            .as_ref()
-            .map(|drain| drain.so_far(stack, core.driver.now()));
+    let graceful = core.enter_as(Entry::Lifecycle, |inside, cx| {
+        let drain = inside.drain.as_ref()?;
+        Some(drain.so_far(&inside.stack, cx.now))
     });
-    graceful
+    graceful.ok().flatten()
 }
 
-fn census(core: &VnetCore) -> Census {
-    let mut census = Census::default();
-    core.alive(|live| census = live.inside.stack.census());
-    census
+/// What there is. It is counted in an entry, so that a panic of the stack meanwhile ends the vnet and no more.
+fn census(core: &Arc<VnetCore>) -> Census {
+    core.enter_as(Entry::Lifecycle, |inside, _| inside.stack.census())
+        .unwrap_or_default()
 }
 
 /// Registers a step and runs it in every instance there is, or in none.

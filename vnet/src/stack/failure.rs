@@ -14,7 +14,7 @@ use crate::netif::capture::Taps;
 use crate::netif::member::Member;
 use crate::netif::vlan::Above;
 use crate::packet::Out;
-use crate::packet::cx::Carrier;
+use crate::packet::cx::{Carrier, Extent};
 
 /// The parts of a stack that has failed. Dropping it wakes everybody who waits for a socket; it
 /// must be dropped without the vnet's lock.
@@ -61,6 +61,8 @@ impl Stack {
         // With it the fingerprints of what has passed.
         self.ifs = std::mem::take(&mut rest.ifs);
         out.link_deadlines.clear();
+        // What the call would have left to do is nobody's, least of all that of the vnet that is given this next.
+        out.extent = Extent::default();
         let mut wreck = Wreck {
             netifs: Vec::new(),
             borrowed: Vec::new(),

@@ -13,6 +13,7 @@ use crate::instance::{OwnedVnet, System};
 use crate::link::LinkConfig;
 use crate::net::{TcpListener, TcpStream, UdpSocket};
 use crate::packet::cx::Carrier;
+use crate::stack::Resource;
 use crate::stack::failure::Place;
 
 /// Within this much of the wall clock everything happens that happens at all.
@@ -196,6 +197,30 @@ fn a_batch_that_is_cut_short_is_accounted_for() {
     assert_eq!(stats.received, 20);
     assert_eq!(stats.rx_drops(DropReason::VnetFailed), 10);
     assert_accounted(&a);
+}
+
+/// The next vnet that sends something on this thread is given the collector of effects of the one that has failed.
+#[test]
+fn what_a_failed_call_would_have_left_to_do_is_not_the_next_vnets() {
+    for place in [Place::Frame, Place::Deadline] {
+        let system = System::virtual_time(1);
+        let [a, b, c] = ["a", "b", "c"].map(|name| create(&system, name));
+        wire(&a, &b, 0);
+        wire(&b, &c, 1);
+        passes(&system, &b, &a, "192.0.2.1:7");
+        passes(&system, &b, &c, "192.0.2.6:7");
+        let sender = UdpSocket::bind_in(&b, "0.0.0.0:0").expect("a free port");
+        trip(&a, &b, Some(place));
+        until(&system, || a.failure().is_some());
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            sender.send_to(b"x", "192.0.2.6:9").expect("a route");
+            held.push(UdpSocket::bind_in(&b, "0.0.0.0:0").expect("a free port"));
+            let sockets = b.usage(Resource::Sockets).expect("alive");
+            assert_eq!(sockets.current, sockets.high_water, "{place:?}");
+        }
+        assert_eq!(b.failure(), None);
+    }
 }
 
 /// What was on its way in the vnet's own effects arrives.

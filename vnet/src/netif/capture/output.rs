@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 
 /// Opens the files of a capture. Closures implement it, such as
 /// `|_slot| Ok(Box::new(file) as Box<dyn Write + Send>)`.
@@ -206,24 +206,30 @@ impl Queued {
         // Only this side adds, so what is there can only shrink meanwhile.
         if self.waiting.load(Ordering::Acquire) + len > self.max_bytes {
             return match self.done.try_recv() {
-                Ok(result) => Err(self.ended(result)),
-                Err(_) => Ok(Offered::NoRoom),
+                Ok(result) => Err(self.ended(Some(result))),
+                Err(TryRecvError::Disconnected) => Err(self.ended(None)),
+                Err(TryRecvError::Empty) => Ok(Offered::NoRoom),
             };
         }
         self.waiting.fetch_add(len, Ordering::AcqRel);
         match self.pieces.send(Job::Write(piece)) {
             Ok(()) => Ok(Offered::Taken),
             Err(_) => {
-                let result = self.done.try_recv().unwrap_or(Ok(()));
-                Err(self.ended(result))
+                // It has nothing to do any more but to leave its result, or to let go of where it would have.
+                let left = self.done.recv().ok();
+                Err(self.ended(left))
             }
         }
     }
 
-    fn ended(&mut self, result: io::Result<()>) -> io::Error {
+    /// Why the thread is gone, which has left this.
+    fn ended(&mut self, left: Option<io::Result<()>>) -> io::Error {
         self.failed = true;
-        let early = || io::Error::other("the capture's thread ended early");
-        result.err().unwrap_or_else(early)
+        match left {
+            Some(Err(error)) => error,
+            Some(Ok(())) => io::Error::other("the capture's thread ended early"),
+            None => panicked(),
+        }
     }
 
     fn finish(self, tail: Vec<u8>, patience: Duration) -> io::Result<()> {
@@ -238,11 +244,13 @@ impl Queued {
                 io::ErrorKind::TimedOut,
                 "the reader of the capture takes nothing",
             )),
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(io::Error::other("the capture's thread panicked"))
-            }
+            Err(RecvTimeoutError::Disconnected) => Err(panicked()),
         }
     }
+}
+
+fn panicked() -> io::Error {
+    io::Error::other("the capture's thread panicked")
 }
 
 fn run(mut files: Files, jobs: &Receiver<Job>, waiting: &AtomicUsize) -> io::Result<()> {

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 
 use super::*;
-use crate::SocketError;
 use crate::base::stats::DropReason;
 use crate::base::time::Duration;
 use crate::instance::phase::Gone;
@@ -13,8 +12,8 @@ use crate::instance::{OwnedVnet, System};
 use crate::link::LinkConfig;
 use crate::net::{TcpListener, TcpStream, UdpSocket};
 use crate::packet::cx::Carrier;
-use crate::stack::Resource;
 use crate::stack::failure::Place;
+use crate::{Resource, SocketError};
 
 /// Within this much of the wall clock everything happens that happens at all.
 const PATIENCE: Duration = Duration::from_secs(20);

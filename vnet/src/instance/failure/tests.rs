@@ -201,25 +201,23 @@ fn a_batch_that_is_cut_short_is_accounted_for() {
 /// The next vnet that sends something on this thread is given the collector of effects of the one that has failed.
 #[test]
 fn what_a_failed_call_would_have_left_to_do_is_not_the_next_vnets() {
-    for place in [Place::Frame, Place::Deadline] {
-        let system = System::virtual_time(1);
-        let [a, b, c] = ["a", "b", "c"].map(|name| create(&system, name));
-        wire(&a, &b, 0);
-        wire(&b, &c, 1);
-        passes(&system, &b, &a, "192.0.2.1:7");
-        passes(&system, &b, &c, "192.0.2.6:7");
-        let sender = UdpSocket::bind_in(&b, "0.0.0.0:0").expect("a free port");
-        trip(&a, &b, Some(place));
-        until(&system, || a.failure().is_some());
-        let mut held = Vec::new();
-        for _ in 0..4 {
-            sender.send_to(b"x", "192.0.2.6:9").expect("a route");
-            held.push(UdpSocket::bind_in(&b, "0.0.0.0:0").expect("a free port"));
-            let sockets = b.usage(Resource::Sockets).expect("alive");
-            assert_eq!(sockets.current, sockets.high_water, "{place:?}");
-        }
-        assert_eq!(b.failure(), None);
-    }
+    let system = System::manual(1);
+    let [a, b, c] = ["a", "b", "c"].map(|name| create(&system, name));
+    wire(&a, &b, 0);
+    wire(&b, &c, 1);
+    passes(&system, &b, &c, "192.0.2.6:7");
+    let sender = UdpSocket::bind_in(&b, "0.0.0.0:0").expect("a free port");
+    let called = a.core.with(|_, cx| {
+        cx.out.extent = crate::packet::cx::Extent::Traffic;
+        panic!("planted: behind an extent")
+    });
+    assert_eq!(called, Err(Gone));
+    // Taken from here on as one that makes no socket, the second call would find a socket more than was seen.
+    sender.send_to(b"x", "192.0.2.6:9").expect("a route");
+    let _another = UdpSocket::bind_in(&b, "0.0.0.0:0").expect("a free port");
+    let sockets = b.usage(Resource::Sockets).expect("alive");
+    assert_eq!(sockets.current, sockets.high_water);
+    assert_eq!(b.failure(), None);
 }
 
 /// What was on its way in the vnet's own effects arrives.

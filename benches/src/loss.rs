@@ -262,8 +262,9 @@ impl Cell {
 /// `compare -- loss-linux`: what arrives over 100 Mbit/s and 40 ms, and over 1 Gbit/s and 100 ms, in real time and with the
 /// losses of as many seeds.
 ///
-/// All kinds of transfers with the same losses run beside each other, each over a link of its own. A row has the median of the seeds, how it compares with that of the kernel with itself, and the least and the most that
-/// any seed compares to. Where what the first rows carry is not what the link does, the machine was too busy.
+/// All kinds of transfers with the same losses run beside each other, each over a link of its own. A row has the median of
+/// the seeds, how it compares with that of the kernel with itself, and the least and the most that any seed compares to.
+/// Where what the first rows carry is not what the link does, the machine was too busy.
 ///
 /// # Errors
 /// Without the right to make TAPs; when a transfer fails.

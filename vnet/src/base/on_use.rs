@@ -17,6 +17,32 @@ pub(crate) trait Part: Sized + 'static {
     fn unused() -> &'static Self;
 }
 
+/// Makes a [`Part`] of a type without randomness, of which each new one is this: a `const`, or made when it is needed.
+macro_rules! part {
+    ($part:ty, const $new:expr) => {
+        $crate::base::on_use::part!(@ $part, $new, $part, $new);
+    };
+    ($part:ty, $new:expr) => {
+        $crate::base::on_use::part!(@ $part, $new, std::sync::LazyLock<$part>, std::sync::LazyLock::new(|| $new));
+    };
+    (@ $part:ty, $new:expr, $kept:ty, $unused:expr) => {
+        impl $crate::base::on_use::Part for $part {
+            type Seed = ();
+
+            fn seeded((): ()) -> $part {
+                $new
+            }
+
+            fn unused() -> &'static $part {
+                static UNUSED: $kept = $unused;
+                &UNUSED
+            }
+        }
+    };
+}
+
+pub(crate) use part;
+
 /// A part that is there from its first change on. To take a mutable reference is to change it: where there is nothing
 /// to do on one that is not there, ask [`OnUse::made`] first.
 pub(crate) struct OnUse<T: Part> {

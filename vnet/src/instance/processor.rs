@@ -14,11 +14,10 @@
 //! that an instance that is far beyond its limit is slow and not stuck.
 
 use std::cell::Cell;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use crate::base::lock::{Mutex, Rank};
-use crate::base::on_use::{OnUse, Part};
+use crate::base::on_use::{OnUse, part};
 use crate::base::time::{Duration, Instant, nanos};
 pub(crate) use crate::stack::limits::DEFAULT_WEIGHT;
 use crate::stack::limits::{Resource, Usage};
@@ -263,18 +262,7 @@ impl Default for Account {
     }
 }
 
-impl Part for Account {
-    type Seed = ();
-
-    fn seeded((): ()) -> Account {
-        Account::default()
-    }
-
-    fn unused() -> &'static Account {
-        static UNUSED: LazyLock<Account> = LazyLock::new(Account::default);
-        &UNUSED
-    }
-}
+part!(Account, Account::default());
 
 impl Account {
     /// Changes the limit. The bucket is full then.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use super::family::{Family, V4, V6};
-use crate::base::on_use::Part;
+use crate::base::on_use::part;
 use crate::base::time::{Duration, Instant};
 use crate::packet::header::zone;
 
@@ -34,31 +34,8 @@ struct Narrow<F: Family> {
     by: F::Addr,
 }
 
-impl Part for Paths<V4> {
-    type Seed = ();
-
-    fn seeded((): ()) -> Paths<V4> {
-        Paths::new()
-    }
-
-    fn unused() -> &'static Paths<V4> {
-        static UNUSED: Paths<V4> = Paths::new();
-        &UNUSED
-    }
-}
-
-impl Part for Paths<V6> {
-    type Seed = ();
-
-    fn seeded((): ()) -> Paths<V6> {
-        Paths::new()
-    }
-
-    fn unused() -> &'static Paths<V6> {
-        static UNUSED: Paths<V6> = Paths::new();
-        &UNUSED
-    }
-}
+part!(Paths<V4>, const Paths::new());
+part!(Paths<V6>, const Paths::new());
 
 /// Paths that are remembered.
 const MAX_PATHS: usize = 256;

@@ -1,6 +1,6 @@
 //! Times and limits of the neighbour cache.
 
-use crate::base::on_use::Part;
+use crate::base::on_use::part;
 use crate::base::switch::Switch;
 use crate::base::time::Duration;
 
@@ -38,18 +38,7 @@ pub(crate) struct NeighConfig {
     pub proxy: Switch,
 }
 
-impl Part for NeighConfig {
-    type Seed = ();
-
-    fn seeded((): ()) -> NeighConfig {
-        NeighConfig::DEFAULT
-    }
-
-    fn unused() -> &'static NeighConfig {
-        static UNUSED: NeighConfig = NeighConfig::DEFAULT;
-        &UNUSED
-    }
-}
+part!(NeighConfig, const NeighConfig::DEFAULT);
 
 impl Default for NeighConfig {
     fn default() -> NeighConfig {

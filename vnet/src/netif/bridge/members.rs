@@ -1,7 +1,7 @@
 //! The bridges of a vnet: who is a member of which, and what happens when an interface comes, goes
 //! or changes.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use super::Bridge;
 use super::config::{BridgeId, MemberConfig, Membership, Treatment};
@@ -9,7 +9,7 @@ use super::fdb::{FdbEntry, Fid, Origin, is_learned};
 use super::snooping::Snooper;
 use crate::base::deadline::Deadlines;
 use crate::base::id::IfId;
-use crate::base::on_use::Part;
+use crate::base::on_use::part;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
 use crate::link::Account;
@@ -43,18 +43,7 @@ impl Default for Bridges {
     }
 }
 
-impl Part for Bridges {
-    type Seed = ();
-
-    fn seeded((): ()) -> Bridges {
-        Bridges::default()
-    }
-
-    fn unused() -> &'static Bridges {
-        static UNUSED: LazyLock<Bridges> = LazyLock::new(Bridges::default);
-        &UNUSED
-    }
-}
+part!(Bridges, Bridges::default());
 
 impl Bridges {
     /// The bridge, unless it is gone.

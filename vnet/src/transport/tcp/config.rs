@@ -2,7 +2,7 @@
 
 use super::congestion::Congestion;
 use super::ecn::EcnUse;
-use crate::base::on_use::Part;
+use crate::base::on_use::part;
 /// Whether an optional part of the protocol is used: when the peer agrees, or neither offered nor
 /// accepted.
 pub(crate) use crate::base::switch::Switch as Feature;
@@ -97,18 +97,7 @@ pub(crate) struct TcpConfig {
     pub sack: Feature,
 }
 
-impl Part for TcpConfig {
-    type Seed = ();
-
-    fn seeded((): ()) -> TcpConfig {
-        TcpConfig::DEFAULT
-    }
-
-    fn unused() -> &'static TcpConfig {
-        static UNUSED: TcpConfig = TcpConfig::DEFAULT;
-        &UNUSED
-    }
-}
+part!(TcpConfig, const TcpConfig::DEFAULT);
 
 impl Default for TcpConfig {
     fn default() -> TcpConfig {

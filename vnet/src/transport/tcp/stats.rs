@@ -1,8 +1,6 @@
 //! Counters of TCP in one vnet.
 
-use std::sync::LazyLock;
-
-use crate::base::on_use::Part;
+use crate::base::on_use::part;
 
 /// What happened so far. A large segment that stands for several counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,15 +81,4 @@ pub(crate) struct TcpStats {
     pub time_waits: u64,
 }
 
-impl Part for TcpStats {
-    type Seed = ();
-
-    fn seeded((): ()) -> TcpStats {
-        TcpStats::default()
-    }
-
-    fn unused() -> &'static TcpStats {
-        static UNUSED: LazyLock<TcpStats> = LazyLock::new(TcpStats::default);
-        &UNUSED
-    }
-}
+part!(TcpStats, TcpStats::default());

@@ -155,7 +155,11 @@ pub fn scenes() -> Vec<Scene> {
         .map(|n| Scene::shared(format!("{n} x cubic"), alike("cubic", n)))
         .into();
     let both = vec![("cubic", Duration::ZERO), ("bbr", Duration::ZERO)];
-    all.push(Scene::shared("cubic, bbr", both));
+    // Both go in cycles of seconds, which set the share of any minute apart from that of the next one.
+    all.push(Scene {
+        time: Duration::from_secs(240),
+        ..Scene::shared("cubic, bbr", both)
+    });
     for control in ["cubic", "bbr", "reno"] {
         let name = format!("{control}, 20 and 80 ms");
         let two = vec![(control, ms(0)), (control, ms(60))];

@@ -5,8 +5,9 @@
 
 use super::ack::{Ack, Limited, MOST};
 use super::phases::{
-    AckPhase, BETA, EXTRA_ACKED_FILTER, HEADROOM, LOSS_THRESH, MARGIN, MIN_PIPE, MIN_RTT_FILTER,
-    MS, PROBE_RTT_INTERVAL, PROBE_RTT_TIME, STARTUP_LOSSES, STARTUP_PACING, Starts, State,
+    AckPhase, BETA, EXTRA_ACKED_FILTER, HEADROOM, LOSS_THRESH, LastProbe, MARGIN, MIN_PIPE,
+    MIN_RTT_FILTER, MS, PROBE_RTT_INTERVAL, PROBE_RTT_TIME, STARTUP_LOSSES, STARTUP_PACING, Starts,
+    State,
 };
 use super::rate::{Demand, Sample, Sampler, per_second};
 use crate::base::time::Instant;
@@ -87,6 +88,7 @@ pub(in crate::transport::tcp) struct Bbr {
     probe_wait: u64,
     rounds_since_probe: u64,
     probe_samples: bool,
+    last_probe: LastProbe,
     up_rounds: u32,
     up_acked: u64,
     /// Segments acknowledged for each that the bound grows by.
@@ -139,6 +141,7 @@ impl Bbr {
             probe_wait: 0,
             rounds_since_probe: 0,
             probe_samples: false,
+            last_probe: LastProbe::Open,
             up_rounds: 0,
             up_acked: 0,
             up_every: u64::MAX,
@@ -408,8 +411,8 @@ impl Bbr {
                 self.cycle_stamp = d.now;
             }
             State::Up => {
-                let down = self.is_time_to_go_down(d, rs);
-                if down {
+                if let Some(ended) = self.probe_ended(d, rs) {
+                    self.last_probe = ended;
                     self.start_down(d.now, d.una);
                 }
             }
@@ -417,27 +420,37 @@ impl Bbr {
         }
     }
 
-    fn is_time_to_go_down(&mut self, d: &Delivery, rs: &Sample) -> bool {
+    /// How the probe ends with this acknowledgement, if it does.
+    fn probe_ended(&mut self, d: &Delivery, rs: &Sample) -> Option<LastProbe> {
+        let flight = u64::from(d.pipe) + u64::from(d.acked) + u64::from(d.lost);
+        if self.last_probe == LastProbe::TooHigh && flight >= self.inflight_long {
+            return Some(LastProbe::AtBound);
+        }
         if d.limited == Limited::ByCwnd && u64::from(self.cwnd) >= self.inflight_long {
             self.reset_full_bw();
             self.full_bw = rs.rate;
-            return false;
+            return None;
         }
-        self.full_bw_now
+        self.full_bw_now.then_some(LastProbe::Open)
     }
 
-    /// Begins to probe when it has been long enough, or when a Reno flow would have grown by much.
+    /// Begins to probe when it has been long enough, when a Reno flow would have grown by much, or when the last probe was
+    /// cautious and nothing of it was lost.
     // Section 5.3.3.5
     fn refill_if_due(&mut self, d: &Delivery) -> bool {
         let waited = d.now.as_nanos().saturating_sub(self.cycle_stamp.as_nanos());
         let reno = (self.target() / u64::from(d.mss)).min(63);
-        if waited <= self.probe_wait && self.rounds_since_probe < reno {
+        let was_safe = self.last_probe == LastProbe::AtBound && self.ack_phase == AckPhase::Init;
+        if waited <= self.probe_wait && self.rounds_since_probe < reno && !was_safe {
             return false;
         }
         self.bw_short = u64::MAX;
         self.inflight_short = u64::MAX;
         self.up_rounds = 0;
         self.up_acked = 0;
+        if self.last_probe == LastProbe::AtBound {
+            self.last_probe = LastProbe::Open;
+        }
         self.ack_phase = AckPhase::Refilling;
         self.start_round();
         self.state = State::Refill;
@@ -482,7 +495,10 @@ impl Bbr {
                 AckPhase::Starting => self.ack_phase = AckPhase::Feedback,
                 AckPhase::Stopping => {
                     self.ack_phase = AckPhase::Init;
-                    if self.state.is_probe_bw() && rs.demand == Demand::Enough {
+                    self.probe_samples = false;
+                    // A cycle in which no rate was seen does not make room for another one.
+                    let known = rs.demand == Demand::Enough && self.max_bw[1] > 0;
+                    if known && self.state.is_probe_bw() {
                         self.max_bw = [self.max_bw[1], 0];
                     }
                 }
@@ -523,6 +539,7 @@ impl Bbr {
     // Section 5.5.10.2
     fn on_too_high(&mut self, rs: &Sample, flight: u64, d: &Delivery) {
         self.probe_samples = false;
+        self.last_probe = LastProbe::TooHigh;
         // The draft's bound is a flight that has lost 2 %. Here it is one that has not, or each probe would begin with losing
         // as much for as many round trips as it lasts. And where the sender was limited otherwise, the draft leaves the bound
         // alone. A send buffer that is full of what waits behind a hole limits the sender while the bound is being tried:

@@ -71,6 +71,18 @@ pub(super) enum AckPhase {
     Stopping,
 }
 
+/// How the last probe for more ended, and so how far the next one goes. This is not in the draft; Google's BBRv3 for Linux
+/// has it, so that not each probe overflows a queue in which others are that heed losses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LastProbe {
+    /// Nothing speaks against going beyond the bound.
+    Open,
+    /// It lost too much: the next one ends at the bound that this has left.
+    TooHigh,
+    /// It ended at the bound. If nothing of it is lost, one that goes beyond follows at once.
+    AtBound,
+}
+
 /// Whether something happened with this acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Starts {

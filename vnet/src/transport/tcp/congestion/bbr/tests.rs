@@ -26,6 +26,8 @@ struct Path {
     tokens: u64,
     filled: u64,
     dropped: u64,
+    /// How long the queue may be, as a time; the rest is lost.
+    room: u64,
 }
 
 impl Path {
@@ -47,6 +49,7 @@ impl Path {
             tokens: 0,
             filled: 0,
             dropped: 0,
+            room: u64::MAX,
         }
     }
 
@@ -107,7 +110,13 @@ impl Path {
             self.sent += 1;
             let lost = self.lose_one_in > 0 && self.sent.is_multiple_of(self.lose_one_in);
             let lost = self.is_policed() || lost;
-            let each = if self.policed.is_some() { MS / 4 } else { MS };
+            let overflows = self.free.saturating_sub(self.now) > self.room;
+            let lost = lost || overflows;
+            let each = match self.policed {
+                _ if overflows => 0,
+                Some(_) => MS / 4,
+                None => MS,
+            };
             self.free = self.free.max(self.now) + each;
             self.queued = self.queued.max(self.free - self.now);
             let back = (self.free + self.rtt).next_multiple_of(self.bunches);
@@ -230,4 +239,88 @@ fn a_policed_path_is_used_at_the_rate_that_it_lets_pass() {
         let lost = path.dropped * 100 / path.sent;
         assert!(lost < 10, "{burst}: {lost} % of {}", path.sent);
     }
+}
+
+/// Runs until the state is left, and returns the longest flight in it.
+fn leave(path: &mut Path, state: State) -> u64 {
+    let mut flight = 0;
+    while path.bbr.state == state {
+        flight = flight.max(u64::from(path.pipe()));
+        path.run(MS);
+    }
+    flight
+}
+
+fn reach(path: &mut Path, state: State) {
+    for _ in 0..20_000 {
+        if path.bbr.state == state {
+            return;
+        }
+        path.run(MS);
+    }
+    panic!("{state:?} was not reached from {:?}", path.bbr.state);
+}
+
+// Beyond the draft: a probe that overflowed the queue is followed by one that ends at the bound, and that one by one beyond
+// the bound, at once because nothing was lost.
+#[test]
+fn after_a_probe_that_lost_too_much_the_next_ends_at_the_bound() {
+    let mut path = Path::new(200, 0);
+    path.room = 100 * MS;
+    let mut probes = Vec::new();
+    for _ in 0..12 {
+        reach(&mut path, State::Up);
+        let last = path.bbr.last_probe;
+        let flight = leave(&mut path, State::Up);
+        let ended = path.now;
+        probes.push((last, path.bbr.last_probe));
+        if last == LastProbe::TooHigh {
+            if path.bbr.last_probe == LastProbe::AtBound {
+                assert!(flight <= path.bbr.inflight_long, "{flight}: {probes:?}");
+            }
+            // Its last segments may be lost after it has ended.
+            let mut end = path.bbr.last_probe;
+            while path.bbr.ack_phase == AckPhase::Stopping {
+                end = path.bbr.last_probe;
+                path.run(MS);
+            }
+            reach(&mut path, State::Up);
+            let was_safe = end == LastProbe::AtBound;
+            // A few round trips, where a probe usually waits for two seconds.
+            assert_eq!(path.now - ended < 1_500 * MS, was_safe, "{probes:?}");
+            assert_eq!(path.bbr.last_probe == LastProbe::Open, was_safe);
+        }
+    }
+    assert!(
+        probes.contains(&(LastProbe::TooHigh, LastProbe::AtBound)),
+        "{probes:?}"
+    );
+    assert!(probes.contains(&(LastProbe::Open, LastProbe::TooHigh)));
+}
+
+// Losses that come after the last sample of a probe say nothing of the bound that it tried.
+#[test]
+fn the_samples_of_a_probe_end_with_it() {
+    let mut path = Path::new(50, 0);
+    reach(&mut path, State::Up);
+    assert!(path.bbr.probe_samples);
+    leave(&mut path, State::Up);
+    while path.bbr.ack_phase == AckPhase::Stopping {
+        path.run(MS);
+    }
+    assert!(!path.bbr.probe_samples);
+}
+
+#[test]
+fn a_cycle_without_a_rate_leaves_the_last_one_known() {
+    let mut path = Path::new(50, 0);
+    path.run(2_000 * MS);
+    let bbr = &mut path.bbr;
+    (bbr.state, bbr.ack_phase, bbr.next_round) = (State::Down, AckPhase::Stopping, 0);
+    bbr.max_bw = [RATE, 0];
+    // Whatever arrives now took less than the least round trip, and is no sample of the rate.
+    bbr.min_rtt = u64::MAX - 1;
+    path.run(MS);
+    assert_eq!(path.bbr.ack_phase, AckPhase::Init);
+    assert_eq!(path.bbr.most(), RATE);
 }

@@ -435,7 +435,7 @@ impl Bbr {
     }
 
     /// Begins to probe when it has been long enough, when a Reno flow would have grown by much, or when the last probe was
-    /// cautious and nothing of it was lost.
+    /// cautious and did not lose too much.
     // Section 5.3.3.5
     fn refill_if_due(&mut self, d: &Delivery) -> bool {
         let waited = d.now.as_nanos().saturating_sub(self.cycle_stamp.as_nanos());

@@ -79,7 +79,7 @@ pub(super) enum LastProbe {
     Open,
     /// It lost too much: the next one ends at the bound that this has left.
     TooHigh,
-    /// It ended at the bound. If nothing of it is lost, one that goes beyond follows at once.
+    /// It ended at the bound. If it does not turn out to have lost too much, one that goes beyond follows at once.
     AtBound,
 }
 

@@ -241,28 +241,23 @@ fn a_policed_path_is_used_at_the_rate_that_it_lets_pass() {
     }
 }
 
-/// Runs until the state is left, and returns the longest flight in it.
-fn leave(path: &mut Path, state: State) -> u64 {
-    let mut flight = 0;
-    while path.bbr.state == state {
-        flight = flight.max(u64::from(path.pipe()));
-        path.run(MS);
-    }
-    flight
-}
-
-fn reach(path: &mut Path, state: State) {
+/// Runs until `done` finds that it has come so far, at most for as long as four probes take.
+fn run_until(path: &mut Path, mut done: impl FnMut(&Path) -> bool) {
     for _ in 0..20_000 {
-        if path.bbr.state == state {
+        if done(path) {
             return;
         }
         path.run(MS);
     }
-    panic!("{state:?} was not reached from {:?}", path.bbr.state);
+    panic!("for 20 s: {:?}", path.bbr);
 }
 
-// Beyond the draft: a probe that overflowed the queue is followed by one that ends at the bound, and that one by one beyond
-// the bound, at once because nothing was lost.
+fn reach(path: &mut Path, state: State) {
+    run_until(path, |path| path.bbr.state == state);
+}
+
+// Beyond the draft: a probe that overflowed the queue is followed by one that ends at the bound, and that one, if it did not
+// lose too much, at once by one beyond the bound.
 #[test]
 fn after_a_probe_that_lost_too_much_the_next_ends_at_the_bound() {
     let mut path = Path::new(200, 0);
@@ -271,7 +266,11 @@ fn after_a_probe_that_lost_too_much_the_next_ends_at_the_bound() {
     for _ in 0..12 {
         reach(&mut path, State::Up);
         let last = path.bbr.last_probe;
-        let flight = leave(&mut path, State::Up);
+        let mut flight = 0;
+        run_until(&mut path, |path| {
+            flight = flight.max(u64::from(path.pipe()));
+            path.bbr.state != State::Up
+        });
         let ended = path.now;
         probes.push((last, path.bbr.last_probe));
         if last == LastProbe::TooHigh {
@@ -280,10 +279,13 @@ fn after_a_probe_that_lost_too_much_the_next_ends_at_the_bound() {
             }
             // Its last segments may be lost after it has ended.
             let mut end = path.bbr.last_probe;
-            while path.bbr.ack_phase == AckPhase::Stopping {
-                end = path.bbr.last_probe;
-                path.run(MS);
-            }
+            run_until(&mut path, |path| {
+                let over = path.bbr.ack_phase != AckPhase::Stopping;
+                if !over {
+                    end = path.bbr.last_probe;
+                }
+                over
+            });
             reach(&mut path, State::Up);
             let was_safe = end == LastProbe::AtBound;
             // A few round trips, where a probe usually waits for two seconds.
@@ -304,10 +306,8 @@ fn the_samples_of_a_probe_end_with_it() {
     let mut path = Path::new(50, 0);
     reach(&mut path, State::Up);
     assert!(path.bbr.probe_samples);
-    leave(&mut path, State::Up);
-    while path.bbr.ack_phase == AckPhase::Stopping {
-        path.run(MS);
-    }
+    run_until(&mut path, |path| path.bbr.state != State::Up);
+    run_until(&mut path, |path| path.bbr.ack_phase != AckPhase::Stopping);
     assert!(!path.bbr.probe_samples);
 }
 

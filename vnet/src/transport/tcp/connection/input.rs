@@ -2,7 +2,7 @@
 
 use super::ack::Carries;
 use super::timers::Cause;
-use super::{Closed, Connection, Disposition, Env, Owner};
+use super::{Closed, Connection, Disposition, Env, Owner, Receiver, Turns};
 use crate::base::time::{Duration, Instant};
 use crate::packet::Payload;
 use crate::packet::header::{TcpFlags, TcpHeader};
@@ -24,6 +24,23 @@ use crate::transport::tcp::state::{Due, Sends, State, SynReceived, SynSent};
 const QUICK_ACKS: u8 = 16;
 /// How soon a SYN is repeated that a peer takes for an old one: when our time stamps have moved on.
 const ASK_AGAIN: Duration = Duration::from_millis(2);
+
+impl Turns {
+    fn one_way(latest: TcpFlags) -> Turns {
+        match latest.has(TcpFlags::PSH) {
+            true => Turns::OneWayPushed,
+            false => Turns::OneWay,
+        }
+    }
+}
+
+impl Receiver {
+    /// Something was lost, or sent for nothing: the peer shall know at once what arrives.
+    fn acknowledge_each(&mut self) {
+        self.quick = QUICK_ACKS;
+        self.turns = Turns::OneWay;
+    }
+}
 
 impl Connection {
     /// Takes one segment. Whoever calls looks at the state afterwards.
@@ -81,7 +98,7 @@ impl Connection {
             self.on_ack(env, SeqNum(ack), h, carries);
         }
         if !seg.payload.is_empty() {
-            self.accept_in_order(env, seg.payload, seg.gso_segment);
+            self.accept_in_order(env, seg.header.flags, seg.payload, seg.gso_segment);
         }
         Disposition::Taken
     }
@@ -452,7 +469,7 @@ impl Connection {
         let old = self.rcv.nxt.is_newer_than(seq);
         if old {
             env.stats.duplicates_in += 1;
-            self.rcv.quick = QUICK_ACKS;
+            self.rcv.acknowledge_each();
             if self.negotiated.sack == SackUse::Yes {
                 self.rcv.queue.note_duplicate((seq, seq + len));
             }
@@ -532,7 +549,7 @@ impl Connection {
             let old = nxt.since(seq).min(payload.len() as u32);
             if old > 0 {
                 env.stats.duplicates_in += 1;
-                self.rcv.quick = QUICK_ACKS;
+                self.rcv.acknowledge_each();
                 if self.negotiated.sack == SackUse::Yes {
                     self.rcv.queue.note_duplicate((seq, seq + old));
                 }
@@ -567,7 +584,7 @@ impl Connection {
                 return Disposition::AbortLate;
             }
             if seq == nxt {
-                self.accept_in_order(env, payload, gso_segment);
+                self.accept_in_order(env, flags, payload, gso_segment);
             } else if self.accept_ahead(env, seq, payload) == Ahead::NoRoom {
                 return Disposition::NoRoom;
             }
@@ -591,7 +608,13 @@ impl Connection {
     }
 
     #[inline]
-    fn accept_in_order(&mut self, env: &mut Env<'_>, payload: Payload, gso: Option<u16>) {
+    fn accept_in_order(
+        &mut self,
+        env: &mut Env<'_>,
+        flags: TcpFlags,
+        payload: Payload,
+        gso: Option<u16>,
+    ) {
         let len = payload.len() as u32;
         self.hint.on_progress(env.now);
         let rcv = &mut self.rcv;
@@ -610,6 +633,9 @@ impl Connection {
         if piece >= rcv.mss {
             rcv.mss = piece.min(u32::from(path_mss(self.path, self.family)));
         }
+        if rcv.turns != Turns::Taken {
+            rcv.turns = Turns::one_way(flags);
+        }
         rcv.unacked += len;
         if had_gap || rcv.quick > 0 || rcv.unacked >= 2 * rcv.mss || self.options.quickack {
             rcv.quick = rcv.quick.saturating_sub(1);
@@ -622,7 +648,7 @@ impl Connection {
 
     fn accept_ahead(&mut self, env: &mut Env<'_>, seq: SeqNum, payload: Payload) -> Ahead {
         env.stats.out_of_order += 1;
-        self.rcv.quick = QUICK_ACKS;
+        self.rcv.acknowledge_each();
         // What the window promises, and as much for keeping it in pieces.
         let budget = self.rcv.buffer.saturating_mul(2);
         let nxt = self.rcv.nxt;

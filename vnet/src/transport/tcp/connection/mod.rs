@@ -209,6 +209,7 @@ pub(super) struct Receiver {
     unacked: u32,
     /// Segments in order that are still acknowledged one by one, since something was lost.
     quick: u8,
+    turns: Turns,
     /// The size of full segments, as observed.
     mss: u32,
     /// The peer's FIN, which may be ahead of a gap.
@@ -233,6 +234,17 @@ impl Receiver {
         self.advertised = self.nxt.later(self.advertised, nxt);
         self.nxt = nxt;
     }
+}
+
+/// Whether data of ours can be expected that carries the next acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turns {
+    /// As far as is known.
+    Taken,
+    /// No: an acknowledgement has waited for it in vain, or something was lost, and nothing was sent since.
+    OneWay,
+    /// Neither that, nor more of the peer's: the latest segment in order had PSH.
+    OneWayPushed,
 }
 
 /// Whether one direction was closed by the application.
@@ -434,6 +446,7 @@ impl Connection {
                 acks_due: 0,
                 unacked: 0,
                 quick: 0,
+                turns: Turns::Taken,
                 mss: 536,
                 fin: None,
                 closed: Closed::No,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::timers::{Pending, Timers};
 use super::trouble::Trouble;
-use super::{Closed, Connection, Listed, Owner, Probe, Receiver, Sender, family};
+use super::{Closed, Connection, Listed, Owner, Probe, Receiver, Sender, Turns, family};
 use crate::base::deadline::Armed;
 use crate::base::time::Instant;
 use crate::transport::edge::Waiters;
@@ -95,6 +95,7 @@ struct QuietReceiver {
     mss: u32,
     read: u32,
     quick: u8,
+    turns: Turns,
     buffer: usize,
     read_since: Instant,
 }
@@ -193,6 +194,7 @@ impl Receiver {
             acks_due: _,
             unacked,
             quick,
+            turns,
             mss,
             fin: _,
             closed: _,
@@ -208,6 +210,7 @@ impl Receiver {
             mss,
             read,
             quick,
+            turns,
             buffer,
             read_since,
         }
@@ -226,6 +229,7 @@ impl QuietReceiver {
             acks_due: 0,
             unacked: self.unacked,
             quick: self.quick,
+            turns: self.turns,
             mss: self.mss,
             fin: None,
             closed: Closed::No,

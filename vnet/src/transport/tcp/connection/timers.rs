@@ -1,6 +1,6 @@
 //! What is due when, and what happens then.
 
-use super::{Connection, Env, Owner, Probe};
+use super::{Connection, Env, Owner, Probe, Turns};
 use crate::base::time::{Duration, Instant, nanos};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::recovery::{Echoes, SackUse};
@@ -85,6 +85,7 @@ impl Connection {
         if self.timers.delayed_ack <= now {
             self.timers.delayed_ack = Instant::MAX;
             self.rcv.acks_due = self.rcv.acks_due.max(1);
+            self.rcv.turns = Turns::OneWay;
         }
         if self.timers.pace <= now {
             self.note_lateness(now);

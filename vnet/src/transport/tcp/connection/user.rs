@@ -4,7 +4,7 @@ use std::net::Shutdown;
 
 use bytes::Bytes;
 
-use super::{Closed, Connection, Env, Owner};
+use super::{Closed, Connection, Env, Owner, Turns};
 use crate::base::time::{Duration, Instant};
 use crate::packet::payload::Taker;
 use crate::transport::edge::{ReadMode, Readiness};
@@ -140,6 +140,12 @@ impl Connection {
     /// Tells the peer of the space a read has made, when it is worth a segment.
     fn after_read(&mut self) {
         if !self.state.receives() {
+            return;
+        }
+        // As in Linux: the peer has nothing more to send for now, and nothing of ours will carry it.
+        let rcv = &mut self.rcv;
+        if rcv.turns == Turns::OneWayPushed && rcv.unacked > 0 && rcv.queue.len() == 0 {
+            rcv.acks_due = rcv.acks_due.max(1);
             return;
         }
         let promised = self.rcv.promised();

@@ -17,6 +17,49 @@ fn an_acknowledgement_waits_for_a_second_segment_or_forty_milliseconds() {
     assert_eq!(t.acked(&t.w.trace[0].2), 2897);
 }
 
+/// What B has acknowledged at once when it has read so many bytes.
+fn read(t: &mut Hand, bytes: usize) -> Vec<u32> {
+    t.w.trace.clear();
+    assert_eq!(t.w.read(B, t.b, bytes).map(|d| d.len()), Ok(bytes));
+    t.w.trace.iter().map(|s| t.acked(&s.2)).collect()
+}
+
+// Linux does so too. The peer writes the next when it has heard of the last, and a small window stands still meanwhile.
+#[test]
+fn what_is_read_is_acknowledged_at_once_where_nothing_of_ours_could_carry_it() {
+    let mut t = Hand::new();
+    let waits = Duration::from_millis(41);
+    // It may be a request.
+    assert_eq!(t.give(0, TcpFlags::PSH, &[1; 100]), []);
+    assert_eq!(read(&mut t, 100), []);
+    // It was not.
+    t.w.run_for(waits);
+    assert_eq!(t.acked(&t.w.trace[0].2), 100);
+    assert_eq!(t.give(100, TcpFlags::PSH, &[1; 100]), []);
+    assert_eq!(read(&mut t, 60), []);
+    assert_eq!(read(&mut t, 40), [200]);
+    assert_eq!(read(&mut t, 0), []);
+    // More is to follow.
+    assert_eq!(t.give(200, NONE, &[1; 100]), []);
+    assert_eq!(read(&mut t, 100), []);
+    assert_eq!(t.give(300, TcpFlags::PSH, &[1; 100]), []);
+    assert_eq!(read(&mut t, 100), [400]);
+    // An answer: more of them may follow.
+    assert_eq!(t.w.write(B, t.b, b"answer"), Ok(6));
+    assert_eq!(t.give(400, TcpFlags::PSH, &[1; 100]), []);
+    assert_eq!(read(&mut t, 100), []);
+    // After a loss, nobody waits for an answer.
+    t.w.run_for(waits);
+    assert_eq!(t.w.write(B, t.b, b"answer"), Ok(6));
+    assert_eq!(t.give(510, NONE, &[1; 10]).len(), 1);
+    assert_eq!(t.give(500, NONE, &[1; 10]).len(), 1);
+    let mut end = 520;
+    while t.give(end, TcpFlags::PSH, &[1; 10]).len() == 1 {
+        end += 10;
+    }
+    assert_eq!(read(&mut t, end as usize + 10 - 500), [end as u32 + 10]);
+}
+
 #[test]
 fn a_large_segment_is_acknowledged_at_once() {
     let mut t = Hand::new();

@@ -118,6 +118,18 @@ impl Rack {
         Duration::from_nanos(window).min(view.srtt)
     }
 
+    /// Marks what is lost by the retransmission timer: the first segment, of `len` bytes at most, and what left more than a round trip ago. The
+    /// rest may still arrive.
+    // RFC 8985 6.3. RACK.rtt is not kept while all is well; it is about the smoothed round trip.
+    pub(super) fn on_timeout(&self, sent: &mut Sent, view: &View, len: u32) {
+        let patience = view.srtt + self.window(view, sent.sacked());
+        sent.lose_first(sent.first_segment(len));
+        sent.lose(|_, range| match range.at + patience <= view.now {
+            true => Fate::Lost,
+            false => Fate::Kept,
+        });
+    }
+
     /// Marks what is lost by now. Returns when more of it may be.
     // RFC 8985 6.2, step 5.
     pub(super) fn detect(&self, sent: &mut Sent, view: &View) -> Option<Instant> {

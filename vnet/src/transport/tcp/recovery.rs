@@ -578,15 +578,8 @@ impl Recovery {
     }
 
     /// The retransmission timer went off. `echoes` is whether the peer echoes timestamps.
-    // RFC 5681 3.1: everything outstanding counts as lost.
-    pub(super) fn on_timeout(
-        &mut self,
-        cc: &mut Controller,
-        una: SeqNum,
-        nxt: SeqNum,
-        mss: u32,
-        echoes: Echoes,
-    ) {
+    pub(super) fn on_timeout(&mut self, cc: &mut Controller, heard: &Heard, echoes: Echoes) {
+        let Ack { una, nxt, mss, .. } = heard.cc;
         let repeated = matches!(self.phase, Phase::Loss { .. });
         // RFC 2018 8: the receiver may have thrown away what it reported. So it has when it waits for something that
         // it had reported.
@@ -598,16 +591,26 @@ impl Recovery {
             (Phase::Open | Phase::Resend { .. }, Echoes::No) => Frto::First,
             _ => Frto::Off,
         };
+        match heard.sack {
+            SackUse::Yes => {
+                let (view, len) = (self.view(heard), self.first_len(una, mss));
+                let rack = self.rack.get_or_insert_with(|| Box::new(Rack::new()));
+                rack.on_timeout(&mut self.sent, &view, len);
+            }
+            // RFC 5681 3.1
+            SackUse::No => self.sent.lose_all(),
+        }
+        // As in Linux: what still counts as on its way does not hold back what is sent again.
+        let pipe = self.pipe(una, nxt, mss);
         match self.phase {
             // The window was reduced for this flight already.
-            Phase::Loss { .. } | Phase::Fast { .. } => cc.on_repeated_timeout(mss),
+            Phase::Loss { .. } | Phase::Fast { .. } => cc.on_repeated_timeout(mss, pipe),
             Phase::Open | Phase::Resend { .. } => {
                 let saved = cc.saved();
-                cc.on_timeout(nxt.since(una).min(cc.cwnd()), mss);
+                cc.on_timeout(nxt.since(una).min(cc.cwnd()), mss, pipe);
                 self.remember(saved, una, Prr::new(0));
             }
         }
-        self.sent.lose_all();
         self.phase = Phase::Loss { point: nxt, frto };
         self.dup_acks = 0;
         self.tail = Tail::None;

@@ -415,6 +415,12 @@ impl Sent {
         self.ranges.drain(kept + 1..n);
     }
 
+    /// How many of the first `len` bytes left together.
+    pub(super) fn first_segment(&self, len: u32) -> u32 {
+        let first = self.ranges.front().map_or(0, |r| r.end.since(self.una));
+        first.min(len)
+    }
+
     /// The first `len` bytes are lost.
     pub(super) fn lose_first(&mut self, len: u32) {
         let end = self.una + len.min(self.nxt().since(self.una));

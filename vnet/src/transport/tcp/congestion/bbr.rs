@@ -3,6 +3,10 @@
 //!
 //! Section numbers are those of the draft. Rates are in bytes per second, times in nanoseconds, volumes in bytes.
 
+mod marks;
+
+use marks::{Marks, are_too_many};
+
 use super::ack::{Ack, Limited, MOST};
 use super::phases::{
     AckPhase, BETA, EXTRA_ACKED_FILTER, HEADROOM, LOSS_THRESH, LastProbe, MARGIN, MIN_PIPE,
@@ -89,6 +93,7 @@ pub(in crate::transport::tcp) struct Bbr {
     rounds_since_probe: u64,
     probe_samples: bool,
     last_probe: LastProbe,
+    marks: Marks,
     up_rounds: u32,
     up_acked: u64,
     /// Segments acknowledged for each that the bound grows by.
@@ -142,6 +147,7 @@ impl Bbr {
             rounds_since_probe: 0,
             probe_samples: false,
             last_probe: LastProbe::Open,
+            marks: Marks::new(),
             up_rounds: 0,
             up_acked: 0,
             up_every: u64::MAX,
@@ -176,6 +182,7 @@ impl Bbr {
     pub(super) fn saved(&self) -> Bbr {
         Bbr {
             sampler: self.sampler.bare(),
+            marks: self.marks.clone(),
             ..*self
         }
     }
@@ -226,6 +233,19 @@ impl Bbr {
         self.cwnd = mss;
     }
 
+    /// Whether marks say anything here, and so whether what is sent may be marked.
+    pub(super) fn heeds_marks(&self) -> bool {
+        Marks::are_heeded(self.min_rtt)
+    }
+
+    /// The next acknowledgement reports so many bytes as marked.
+    pub(in crate::transport::tcp) fn on_marked(&mut self, bytes: u32) {
+        if bytes > 0 && self.heeds_marks() {
+            self.sampler.on_marked(bytes.into());
+            self.marks.are_new = true;
+        }
+    }
+
     fn save_cwnd(&mut self) {
         self.prior_cwnd = match self.state {
             State::ProbeRtt => self.prior_cwnd.max(self.cwnd),
@@ -271,11 +291,16 @@ impl Bbr {
             // the rate each round trip. Here it takes the share of losses that it bounds the flight for.
             let lost = self.sampler.lost() - self.round_lost;
             let all = self.sampler.delivered() - self.round_delivered + lost;
-            if lost * 100 > all * LOSS_THRESH && !self.state.is_probing() {
-                self.lower_bounds();
+            if !self.state.is_probing() {
+                let marked = self.bound_by_marks();
+                if lost * 100 > all * LOSS_THRESH {
+                    self.lower_bounds();
+                }
+                self.inflight_short = self.inflight_short.min(marked);
             }
             self.check_startup_losses(rs);
             self.loss_in_round = false;
+            self.marks.are_new = false;
             self.loss_events = 0;
             self.round_lost = self.sampler.lost();
             self.round_delivered = self.sampler.delivered();
@@ -311,11 +336,25 @@ impl Bbr {
             self.rounds += 1;
             self.rounds_since_probe += 1;
             self.round_starts = Starts::Yes;
+            self.marks
+                .on_round(self.sampler.marked(), self.sampler.delivered());
+            if self.marks.end_startup() {
+                self.end_startup();
+            }
         }
     }
 
     fn start_round(&mut self) {
         self.next_round = self.sampler.delivered();
+    }
+
+    /// The short bound of the flight by what was marked.
+    fn bound_by_marks(&self) -> u64 {
+        match (self.marks.are_new, self.inflight_short) {
+            (false, _) => u64::MAX,
+            (true, u64::MAX) => self.marks.lower(self.cwnd.into()),
+            (true, bound) => self.marks.lower(bound),
+        }
     }
 
     // Section 5.5.10.3
@@ -332,11 +371,14 @@ impl Bbr {
 
     // Section 5.3.1.3
     fn check_startup_losses(&mut self, rs: &Sample) {
-        if self.state == State::Startup
-            && self.loss_in_round
-            && self.loss_events >= STARTUP_LOSSES
-            && is_too_high(rs)
-        {
+        if self.loss_in_round && self.loss_events >= STARTUP_LOSSES && is_too_high(rs) {
+            self.end_startup();
+        }
+    }
+
+    /// The startup has filled the path, and more.
+    fn end_startup(&mut self) {
+        if self.state == State::Startup {
             self.full_bw_reached = true;
             self.inflight_long = self.volume(100).max(self.inflight_latest);
         }
@@ -750,9 +792,9 @@ impl Bbr {
     }
 }
 
-/// Section 5.5.10.2: more than 2 % of the flight were lost.
+/// Section 5.5.10.2: more than 2 % of the flight were lost. Or too many were marked.
 fn is_too_high(rs: &Sample) -> bool {
-    rs.lost * 100 > u64::from(rs.flight) * LOSS_THRESH
+    rs.lost * 100 > u64::from(rs.flight) * LOSS_THRESH || are_too_many(rs.marked, rs.delivered)
 }
 
 /// What passes at a rate in so many nanoseconds.

@@ -112,6 +112,14 @@ impl Controller {
         matches!(self, Controller::Bbr(_))
     }
 
+    /// Whether marks say anything to it, and so whether what is sent may be marked.
+    pub(super) fn heeds_marks(&self) -> bool {
+        match self {
+            Controller::Bbr(c) => c.heeds_marks(),
+            _ => true,
+        }
+    }
+
     /// The model.
     #[inline]
     pub(super) fn model(&mut self) -> Option<&mut Bbr> {
@@ -190,18 +198,26 @@ impl Controller {
                 let less = c.marks.is_light(mark, slow_start);
                 c.on_mark(flight, mss, less);
             }
-            Controller::Bbr(_) => self.on_loss(flight, mss),
+            // It has heard how many there are.
+            Controller::Bbr(_) => {}
         }
     }
 
-    /// The retransmission timer went off for data that it had not gone off for before.
-    pub(super) fn on_timeout(&mut self, flight: u32, mss: u32) {
-        each!(self, c => c.on_timeout(flight, mss))
+    /// The retransmission timer went off for data that it had not gone off for before. `pipe` bytes may still arrive: with
+    /// them on their way, a segment may leave.
+    pub(super) fn on_timeout(&mut self, flight: u32, mss: u32, pipe: u32) {
+        each!(self, c => {
+            c.on_timeout(flight, mss);
+            c.cwnd += pipe;
+        })
     }
 
     /// It went off again for the same data.
-    pub(super) fn on_repeated_timeout(&mut self, mss: u32) {
-        each!(self, c => c.on_repeated_timeout(mss))
+    pub(super) fn on_repeated_timeout(&mut self, mss: u32, pipe: u32) {
+        each!(self, c => {
+            c.on_repeated_timeout(mss);
+            c.cwnd += pipe;
+        })
     }
 
     /// Nothing was sent for longer than a retransmission timeout.

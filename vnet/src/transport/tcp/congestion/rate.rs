@@ -20,6 +20,7 @@ struct Record {
     delivered_at: Instant,
     first_sent: Instant,
     lost: u64,
+    marked: u64,
     /// On its way, this included.
     flight: u32,
     limited: Demand,
@@ -41,8 +42,9 @@ pub(super) struct Sample {
     /// Bytes delivered since the segment left, and how many had been delivered when it did.
     pub(super) delivered: u64,
     pub(super) prior_delivered: u64,
-    /// Bytes lost since it left.
+    /// Bytes lost since it left, and bytes delivered with a mark.
     pub(super) lost: u64,
+    pub(super) marked: u64,
     /// What was on its way when it left, with it.
     pub(super) flight: u32,
     pub(super) demand: Demand,
@@ -56,6 +58,7 @@ pub(super) struct Sampler {
     delivered_at: Instant,
     first_sent: Instant,
     lost: u64,
+    marked: u64,
     /// Too little to send until so much is delivered; zero for "enough".
     limited_until: u64,
 }
@@ -68,6 +71,7 @@ impl Sampler {
             delivered_at: Instant::ZERO,
             first_sent: Instant::ZERO,
             lost: 0,
+            marked: 0,
             limited_until: 0,
         }
     }
@@ -116,6 +120,7 @@ impl Sampler {
             delivered_at: self.delivered_at,
             first_sent: self.first_sent,
             lost: self.lost,
+            marked: self.marked,
             flight,
             limited: self.demand(),
         });
@@ -139,6 +144,15 @@ impl Sampler {
         self.lost += bytes;
     }
 
+    /// So many bytes arrived with a mark.
+    pub(super) fn on_marked(&mut self, bytes: u64) {
+        self.marked += bytes;
+    }
+
+    pub(super) fn marked(&self) -> u64 {
+        self.marked
+    }
+
     fn find(&self, at: Instant) -> Option<&Record> {
         let i = self.records.partition_point(|r| r.at < at);
         self.records.get(i).filter(|r| r.at == at)
@@ -156,6 +170,7 @@ impl Sampler {
             delivered: self.delivered - record.delivered,
             prior_delivered: record.delivered,
             lost: self.lost - record.lost,
+            marked: self.marked - record.marked,
             flight: record.flight,
             demand: record.limited,
         }

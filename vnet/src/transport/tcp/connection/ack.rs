@@ -206,7 +206,13 @@ impl Connection {
     }
 
     /// What recovery hears of an acknowledgement of nothing.
-    fn heard(&self, env: &Env<'_>, before: SeqNum, ack: SeqNum, limited: Limited) -> Heard {
+    pub(super) fn heard(
+        &self,
+        env: &Env<'_>,
+        before: SeqNum,
+        ack: SeqNum,
+        limited: Limited,
+    ) -> Heard {
         let mss = self.data_mss();
         let usable = self.snd.edge.since(self.snd.una);
         let unsent = self.write_end().since(self.snd.nxt);

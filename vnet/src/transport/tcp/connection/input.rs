@@ -166,8 +166,10 @@ impl Connection {
         if bytes_marked > 0 {
             self.trouble.get_or_insert_default().bytes_marked += u64::from(bytes_marked);
         }
-        if let Controller::Dctcp(c) = &mut self.cc {
-            c.on_feedback(acked, marked, ack, nxt);
+        match &mut self.cc {
+            Controller::Dctcp(c) => c.on_feedback(acked, marked, ack, nxt),
+            Controller::Bbr(c) => c.on_marked(marked),
+            _ => {}
         }
         // During a recovery the window has been reduced already.
         if marked > 0

@@ -345,8 +345,7 @@ impl Connection {
     #[inline(never)]
     fn mark(&mut self, env: &Env<'_>, plan: &mut Plan) {
         let (flags, ect) = self.negotiated.ecn.on_data_sent(env.config.ect1);
-        // A model of the path hears of losses only.
-        if !self.cc.has_model() {
+        if self.cc.heeds_marks() {
             plan.ect = ect;
             plan.flags = plan.flags | flags;
         }

@@ -3,6 +3,7 @@
 use super::{Connection, Env, Owner, Probe, Turns};
 use crate::base::time::{Duration, Instant, nanos};
 use crate::transport::error::SocketError;
+use crate::transport::tcp::congestion::Limited;
 use crate::transport::tcp::recovery::{Echoes, SackUse};
 use crate::transport::tcp::state::{Due, Sends, State};
 
@@ -145,9 +146,9 @@ impl Connection {
                     Some(_) => Echoes::Yes,
                     None => Echoes::No,
                 };
-                let (una, nxt, mss) = (self.snd.una, self.snd.nxt, self.data_mss());
-                self.recovery
-                    .on_timeout(&mut self.cc, una, nxt, mss, echoes);
+                let una = self.snd.una;
+                let heard = self.heard(env, una, una, Limited::Elsewhere);
+                self.recovery.on_timeout(&mut self.cc, &heard, echoes);
                 self.forget_probe(env.now);
                 self.suspect_path(env);
             }

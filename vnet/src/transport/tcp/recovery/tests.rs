@@ -135,3 +135,54 @@ fn of_many_segments_every_other_one_is_lost_and_no_other_is_sent_again() {
     r.on_ack(&mut cc, &h);
     assert_eq!((r.sent.lost(), r.next_hole()), (0, None));
 }
+
+/// Ten segments, and two more shortly before the timer goes off after 210 ms.
+fn timed_out(sack: SackUse) -> (Recovery, Controller) {
+    let mut r = Recovery::new();
+    let mut cc = Controller::new(Congestion::Reno, MSS, 20);
+    for n in 0..12 {
+        let at = if n < 10 { 0 } else { 205 };
+        r.on_sent(seq(n), seq(n + 1), ms(at), (n + 1) * MSS);
+    }
+    let h = Heard {
+        sack,
+        ..heard(210, 0, 0, 12)
+    };
+    r.on_timeout(&mut cc, &h, Echoes::Yes);
+    (r, cc)
+}
+
+// RFC 8985 6.3
+#[test]
+fn a_timeout_spares_what_left_within_the_last_round_trip() {
+    let (mut r, cc) = timed_out(SackUse::Yes);
+    assert_eq!((r.sent.lost(), cc.cwnd()), (10 * MSS, 3 * MSS));
+    assert_eq!(
+        (r.pipe(seq(0), seq(12), MSS), cc.ssthresh()),
+        (2 * MSS, 6 * MSS)
+    );
+    assert_eq!(r.next_hole(), Some((seq(0), seq(10))));
+    // It is lost when the timer goes off again.
+    let mut cc = cc;
+    r.on_retransmit(seq(0), seq(1), ms(210), 12 * MSS);
+    r.on_timeout(&mut cc, &heard(630, 0, 0, 12), Echoes::Yes);
+    assert_eq!((r.sent.lost(), cc.cwnd()), (12 * MSS, MSS));
+}
+
+// RFC 5681 3.1
+#[test]
+fn without_selective_acknowledgements_a_timeout_takes_everything_for_lost() {
+    let (r, cc) = timed_out(SackUse::No);
+    assert_eq!((r.sent.lost(), cc.cwnd()), (12 * MSS, MSS));
+}
+
+// RFC 8985 6.3: the first segment is what the timer is for, whenever it left.
+#[test]
+fn a_timeout_takes_the_first_segment_for_lost_however_late_it_left() {
+    let mut r = Recovery::new();
+    let mut cc = Controller::new(Congestion::Reno, MSS, 20);
+    r.on_sent(seq(0), seq(4), ms(205), 4 * MSS);
+    r.on_timeout(&mut cc, &heard(210, 0, 0, 4), Echoes::Yes);
+    assert_eq!((r.sent.lost(), cc.cwnd()), (MSS, 4 * MSS));
+    assert_eq!(r.next_hole(), Some((seq(0), seq(1))));
+}

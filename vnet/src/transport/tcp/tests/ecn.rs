@@ -442,3 +442,47 @@ fn an_answer_that_is_sent_again_cannot_be_marked() {
     w.accept(B, l);
     assert_eq!(w.state(A, a), Some(TcpState::Established));
 }
+
+// Google's BBRv3 for Linux: where the round trip is 5 ms at most.
+#[test]
+fn a_model_of_a_short_path_hears_of_marks_and_no_other_is_marked() {
+    let run = |delay: u32, marks: bool| {
+        let config = TcpConfig {
+            congestion: Congestion::Bbr,
+            ..with(EcnUse::Accurate)
+        };
+        let net = Net {
+            delay: MS * delay,
+            ..Net::default()
+        };
+        let mut w = World::with(1, net, config);
+        let (a, b) = w.pair();
+        let seen = std::rc::Rc::new(std::cell::RefCell::new([0; 4]));
+        let sees = seen.clone();
+        w.fate = Some(Box::new(move |_, host, s| {
+            if host == A && !s.payload.is_empty() {
+                sees.borrow_mut()[usize::from(s.tos & 3)] += 1;
+            }
+            match marks && host == A && s.tos & 3 != 0 {
+                true => Fate::Marked,
+                false => Fate::Arrives,
+            }
+        }));
+        for _ in 0..40 {
+            w.carry(a, b, FULL * 50);
+        }
+        let info = w.info(A, a).expect("there");
+        let seen = *seen.borrow();
+        (seen, info.bytes_marked, info.cwnd)
+    };
+    let (seen, marked, free) = run(1, false);
+    // The first flight left before the round trip was known.
+    assert!(seen[0] > 0 && seen[2] > seen[0], "{seen:?}");
+    assert_eq!(marked, 0);
+    let (_, marked, bound) = run(1, true);
+    assert!(marked > 0 && bound < free / 2, "{marked} {bound} {free}");
+    for marks in [true, false] {
+        let (seen, marked, _) = run(5, marks);
+        assert_eq!((seen[1], seen[2], seen[3], marked), (0, 0, 0, 0));
+    }
+}

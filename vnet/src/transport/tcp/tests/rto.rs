@@ -77,6 +77,28 @@ fn probes_of_a_closed_window_back_off_by_themselves() {
     assert!(gap < MS * 300, "{gap:?}");
 }
 
+// RFC 8985 6.3
+#[test]
+fn what_was_written_just_before_a_timeout_is_not_sent_again() {
+    let mut w = World::new(1, Net::default());
+    let (a, b) = w.pair();
+    w.on(A, |tcp, cx| tcp.set_options(cx, a, |o| o.nodelay = true))
+        .expect("open");
+    w.net.loss = 1.0;
+    w.write(A, a, b"lost").expect("space");
+    w.run_for(MS * 207);
+    w.net.loss = 0.0;
+    w.write(A, a, b"late").expect("space");
+    w.run_for(MS * 100);
+    assert_eq!(w.read(B, b, 100), Ok(b"lostlate".to_vec()));
+    let stats = w.hosts[A].tcp.stats();
+    assert_eq!(
+        (stats.timeouts, stats.retransmits, stats.retransmitted_bytes),
+        (1, 1, 4)
+    );
+    assert_eq!(w.hosts[B].tcp.stats().duplicates_in, 0);
+}
+
 /// Runs a transfer over a path that loses much, and holds each timeout against the path.
 fn transfer(seed: u64, loss: f64, delay: Duration, config: TcpConfig) -> Duration {
     let net = Net {

@@ -11,8 +11,9 @@ struct Path {
     rtt: u64,
     nxt: u32,
     una: u32,
-    /// When what is on its way arrives back, when it left, and whether it is lost.
-    flying: std::collections::VecDeque<(u64, u64, bool)>,
+    flying: std::collections::VecDeque<Flying>,
+    /// How long the link is busy with a segment.
+    each: u64,
     free: u64,
     next_send: u64,
     sent: u64,
@@ -28,6 +29,19 @@ struct Path {
     dropped: u64,
     /// How long the queue may be, as a time; the rest is lost.
     room: u64,
+    /// From this length on, what may be marked is.
+    marks_beyond: u64,
+    marked: u64,
+}
+
+/// A segment on its way.
+#[derive(Clone, Copy)]
+struct Flying {
+    left: u64,
+    /// When its acknowledgement arrives, or is missed.
+    back: u64,
+    lost: bool,
+    marked: bool,
 }
 
 impl Path {
@@ -50,6 +64,9 @@ impl Path {
             filled: 0,
             dropped: 0,
             room: u64::MAX,
+            each: MS,
+            marks_beyond: u64::MAX,
+            marked: 0,
         }
     }
 
@@ -76,7 +93,7 @@ impl Path {
         let (end, mut arrived) = (self.now + time, 0);
         while self.now < end {
             let may_send = self.pipe() + MSS <= self.bbr.cwnd;
-            let ack = self.flying.front().map_or(u64::MAX, |f| f.0);
+            let ack = self.flying.front().map_or(u64::MAX, |f| f.back);
             let send = if may_send {
                 self.next_send.max(self.now)
             } else {
@@ -84,7 +101,11 @@ impl Path {
             };
             self.now = ack.min(send);
             if ack <= send {
-                let (_, at, lost) = self.flying.pop_front().expect("there");
+                let segment = self.flying.pop_front().expect("there");
+                let (at, lost) = (segment.left, segment.lost);
+                if segment.marked {
+                    self.bbr.on_marked(MSS);
+                }
                 self.una += MSS;
                 let sent_at = Some(Instant::from_nanos(at));
                 let limited = match may_send {
@@ -112,15 +133,23 @@ impl Path {
             let lost = self.is_policed() || lost;
             let overflows = self.free.saturating_sub(self.now) > self.room;
             let lost = lost || overflows;
+            let marked =
+                self.bbr.heeds_marks() && self.free.saturating_sub(self.now) > self.marks_beyond;
+            self.marked += u64::from(marked);
             let each = match self.policed {
                 _ if overflows => 0,
-                Some(_) => MS / 4,
-                None => MS,
+                Some(_) => self.each / 4,
+                None => self.each,
             };
             self.free = self.free.max(self.now) + each;
             self.queued = self.queued.max(self.free - self.now);
             let back = (self.free + self.rtt).next_multiple_of(self.bunches);
-            self.flying.push_back((back, self.now, lost));
+            self.flying.push_back(Flying {
+                left: self.now,
+                back,
+                lost,
+                marked,
+            });
             let flight = self.pipe();
             let now = Instant::from_nanos(self.now);
             self.bbr.on_sent(now, MSS, flight, SeqNum(self.nxt));
@@ -323,4 +352,96 @@ fn a_cycle_without_a_rate_leaves_the_last_one_known() {
     path.run(MS);
     assert_eq!(path.bbr.ack_phase, AckPhase::Init);
     assert_eq!(path.bbr.most(), RATE);
+}
+
+/// A path of a data centre: 20 MB/s, and so long a round trip, with a queue of so long that marks beyond that.
+fn marking(rtt_ms: u64, beyond: u64) -> Path {
+    Path {
+        each: MS / 20,
+        marks_beyond: beyond,
+        ..Path::new(rtt_ms, 0)
+    }
+}
+
+/// The longest queue from here on, in that time, and what arrived.
+fn longest_queue(path: &mut Path, time: u64) -> (u64, u64) {
+    path.queued = 0;
+    let arrived = path.run(time);
+    (path.queued, arrived)
+}
+
+#[test]
+fn marks_keep_the_queue_short_where_the_round_trip_is() {
+    // Several probes for more, after the startup.
+    let [plain, marked] = [u64::MAX, MS / 2].map(|beyond| {
+        let mut path = marking(4, beyond);
+        path.run(1_000 * MS);
+        let (queued, arrived) = longest_queue(&mut path, 8_000 * MS);
+        (queued, arrived, path.marked)
+    });
+    assert!(
+        plain.0 > 3 * MS && marked.0 < plain.0 / 2,
+        "{plain:?} {marked:?}"
+    );
+    assert!(marked.1 > plain.1 * 99 / 100, "{plain:?} {marked:?}");
+    assert!(plain.2 == 0 && marked.2 > 0);
+}
+
+#[test]
+fn two_rounds_of_marks_end_the_startup() {
+    let [plain, marked] = [u64::MAX, MS / 10].map(|beyond| {
+        let mut path = marking(4, beyond);
+        reach(&mut path, State::Drain);
+        path.bbr.rounds
+    });
+    assert!(marked < plain, "{marked} {plain}");
+}
+
+#[test]
+fn nothing_may_be_marked_where_the_round_trip_is_long_or_not_known() {
+    assert!(!Bbr::new(10 * MSS).heeds_marks());
+    let runs = [MS / 2, u64::MAX].map(|beyond| {
+        let mut path = marking(6, beyond);
+        let (queued, arrived) = longest_queue(&mut path, 5_000 * MS);
+        assert!(!path.bbr.heeds_marks());
+        // What a confused peer reports all the same.
+        path.bbr.on_marked(MSS);
+        (queued, arrived, path.bbr.sampler.marked())
+    });
+    assert_eq!(runs[0], runs[1]);
+    assert_eq!(runs[0].2, 0);
+}
+
+#[test]
+fn a_probe_of_which_more_than_half_is_marked_was_too_much() {
+    let mut path = marking(4, u64::MAX);
+    reach(&mut path, State::Up);
+    path.marks_beyond = 0;
+    reach(&mut path, State::Down);
+    assert_eq!(path.bbr.last_probe, LastProbe::TooHigh);
+    assert_ne!(path.bbr.inflight_long, u64::MAX);
+}
+
+#[test]
+fn a_round_with_marks_takes_a_third_of_their_average_share() {
+    let mut marks = Marks::new();
+    // The first of all in full.
+    assert_eq!(marks.lower(3000), 2000);
+    let (mut marked, mut delivered) = (0, 0);
+    for _ in 0..200 {
+        marked += 30;
+        delivered += 100;
+        marks.on_round(marked, delivered);
+    }
+    assert_eq!(marks.lower(3000), 2699);
+    assert!(!marks.end_startup());
+    // A round in which nothing arrived says nothing.
+    marks.on_round(marked, delivered);
+    assert_eq!(marks.lower(3000), 2699);
+    for ends in [false, true] {
+        marked += 51;
+        delivered += 100;
+        marks.on_round(marked, delivered);
+        assert_eq!(marks.end_startup(), ends);
+    }
 }

@@ -180,12 +180,15 @@ pub fn scenes() -> Vec<Scene> {
         queue: QueueConfig::frames(1000),
         ..Scene::shared("bbr, 1000 frames", alike("bbr", 1))
     });
-    all.push(Scene {
-        rtt: ms(4),
-        queue: step(10),
-        set: MARKED,
-        ..Scene::shared("2 x dctcp, marks from 10 frames on", alike("dctcp", 2))
-    });
+    for control in ["dctcp", "bbr"] {
+        let name = format!("2 x {control}, marks from 10 frames on");
+        all.push(Scene {
+            rtt: ms(4),
+            queue: step(10),
+            set: MARKED,
+            ..Scene::shared(name, alike(control, 2))
+        });
+    }
     for (share, by) in [(0.0, 0), (0.01, 5), (0.3, 1)] {
         let name = format!("cubic, {} % late by {by} ms", share * 100.0);
         all.push(Scene {
@@ -326,15 +329,18 @@ mod tests {
 
     #[test]
     fn a_share_of_marks_keeps_a_queue_shorter_still() {
-        let scene = Scene {
-            rtt: Duration::from_millis(4),
-            queue: step(10),
-            time: Duration::from_secs(4),
-            ..Scene::shared("step", alike("dctcp", 2))
-        };
-        let seen = scene.play(1).unwrap();
-        assert!(seen.wait_p99 < 3.0 && scene.used(&seen) > 0.9, "{seen:?}");
-        assert!(jain(&seen.shares) > 0.9, "{seen:?}");
+        for control in ["dctcp", "bbr"] {
+            let scene = Scene {
+                rtt: Duration::from_millis(4),
+                queue: step(10),
+                set: MARKED,
+                time: Duration::from_secs(4),
+                ..Scene::shared("step", alike(control, 2))
+            };
+            let seen = scene.play(1).unwrap();
+            assert!(seen.wait_p99 < 3.0 && scene.used(&seen) > 0.9, "{seen:?}");
+            assert!(jain(&seen.shares) > 0.9, "{seen:?}");
+        }
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct Seen {
     pub wait_p99: f64,
     /// Segments sent again though nothing was lost, in percent of all.
     pub spurious: f64,
+    /// Segments that the queue dropped, in percent of all.
+    pub dropped: f64,
     /// Recoveries that were undone.
     pub undone: u64,
 }
@@ -108,6 +110,7 @@ impl Scene {
             shares: carried.iter().map(|Carried { late, .. }| *late).collect(),
             wait_p99: link.sojourn.p99.as_secs_f64() * 1e3,
             spurious: (again - needed).max(0.0) / sent * 100.0,
+            dropped: needed / sent * 100.0,
             undone: world.count("tcp.undone_recoveries")?,
         })
     }
@@ -340,6 +343,7 @@ mod tests {
             let seen = scene.play(1).unwrap();
             assert!(seen.wait_p99 < 3.0 && scene.used(&seen) > 0.9, "{seen:?}");
             assert!(jain(&seen.shares) > 0.9, "{seen:?}");
+            assert!(seen.dropped < 0.1, "{seen:?}");
         }
     }
 

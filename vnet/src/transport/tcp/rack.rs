@@ -118,8 +118,8 @@ impl Rack {
         Duration::from_nanos(window).min(view.srtt)
     }
 
-    /// Marks what is lost by the retransmission timer: the first segment, of `len` bytes at most, and what left more than a round trip ago. The
-    /// rest may still arrive.
+    /// The retransmission timer went off: marks the first segment, of `len` bytes at most, and what left more than a round
+    /// trip ago. The rest may still arrive.
     // RFC 8985 6.3. RACK.rtt is not kept while all is well; it is about the smoothed round trip.
     pub(super) fn on_timeout(&self, sent: &mut Sent, view: &View, len: u32) {
         let patience = view.srtt + self.window(view, sent.sacked());

@@ -87,6 +87,8 @@ struct Episode {
     stamp: Option<Instant>,
     /// What was sent again and was not reported as a duplicate.
     again: Again,
+    /// Bytes that a timeout has left room for in the window, because they may still arrive.
+    spared: u32,
     /// The episode is over; reports of duplicates come until this is acknowledged.
     until: Option<SeqNum>,
 }
@@ -327,7 +329,9 @@ impl Recovery {
                 }
             }
             Phase::Loss { point, frto } => {
+                let lost = self.sent.lost();
                 outcome.wait = self.detect(heard);
+                self.take_back(cc, self.sent.lost().saturating_sub(lost), heard.cc.mss);
                 self.after_timeout(cc, heard, point, frto);
             }
         }
@@ -382,6 +386,7 @@ impl Recovery {
             ..*ack
         });
         if !heard.before.precedes(ack.una, point) {
+            self.take_back(cc, u32::MAX, cc.ssthresh());
             self.leave(point, heard.cc.nxt);
             return;
         }
@@ -391,6 +396,15 @@ impl Recovery {
             _ => Frto::Off,
         };
         self.phase = Phase::Loss { point, frto };
+    }
+
+    /// Takes back room that a timeout has left, for so many bytes at most.
+    fn take_back(&mut self, cc: &mut Controller, bytes: u32, least: u32) {
+        if let Some(episode) = &mut self.episode {
+            let bytes = bytes.min(episode.spared);
+            episode.spared -= bytes;
+            cc.take_back(bytes, least);
+        }
     }
 
     /// True when the acknowledgement is a duplicate that stands for a segment.
@@ -499,6 +513,7 @@ impl Recovery {
             una,
             stamp: None,
             again: Again::default(),
+            spared: 0,
             until: None,
         }));
     }
@@ -594,8 +609,10 @@ impl Recovery {
         match heard.sack {
             SackUse::Yes => {
                 let (view, len) = (self.view(heard), self.first_len(una, mss));
-                let rack = self.rack.get_or_insert_with(|| Box::new(Rack::new()));
-                rack.on_timeout(&mut self.sent, &view, len);
+                self.rack();
+                if let Some(rack) = &self.rack {
+                    rack.on_timeout(&mut self.sent, &view, len);
+                }
             }
             // RFC 5681 3.1
             SackUse::No => self.sent.lose_all(),
@@ -610,6 +627,9 @@ impl Recovery {
                 cc.on_timeout(nxt.since(una).min(cc.cwnd()), mss, pipe);
                 self.remember(saved, una, Prr::new(0));
             }
+        }
+        if let Some(episode) = &mut self.episode {
+            episode.spared = pipe;
         }
         self.phase = Phase::Loss { point: nxt, frto };
         self.dup_acks = 0;

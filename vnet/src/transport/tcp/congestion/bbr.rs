@@ -227,7 +227,7 @@ impl Bbr {
         self.sampler.on_starved(flight);
     }
 
-    // Section 5.6.4.4: what is on its way after a timeout is nothing.
+    // Section 5.6.4.4
     pub(super) fn on_timeout(&mut self, _: u32, mss: u32) {
         self.save_cwnd();
         self.cwnd = mss;
@@ -235,15 +235,12 @@ impl Bbr {
 
     /// Whether marks say anything here, and so whether what is sent may be marked.
     pub(super) fn heeds_marks(&self) -> bool {
-        Marks::are_heeded(self.min_rtt)
+        self.marks.are_heeded()
     }
 
-    /// The next acknowledgement reports so many bytes as marked.
+    /// The acknowledgement that is heard next reports so many bytes as marked.
     pub(in crate::transport::tcp) fn on_marked(&mut self, bytes: u32) {
-        if bytes > 0 && self.heeds_marks() {
-            self.sampler.on_marked(bytes.into());
-            self.marks.are_new = true;
-        }
+        self.marks.report(bytes);
     }
 
     fn save_cwnd(&mut self) {
@@ -263,6 +260,7 @@ impl Bbr {
             u64::MAX => 0,
             known => known,
         };
+        self.sampler.on_marked(self.marks.take(d.acked));
         let sample = d.sent_at.and_then(|at| {
             self.sampler
                 .on_delivered(d.now, d.acked, at, d.una, min_rtt)
@@ -309,6 +307,7 @@ impl Bbr {
         self.check_full_bw(rs);
         if self.state == State::Startup && self.full_bw_reached {
             self.state = State::Drain;
+            self.marks.are_new = false;
         }
         if self.state == State::Drain && u64::from(d.pipe) <= self.inflight(100, d.mss) {
             self.start_down(d.now, d.una);
@@ -510,6 +509,7 @@ impl Bbr {
 
     fn start_down(&mut self, now: Instant, salt: SeqNum) {
         self.loss_in_round = false;
+        self.marks.are_new = false;
         self.bw_latest = 0;
         self.inflight_latest = 0;
         self.up_every = u64::MAX;
@@ -613,7 +613,8 @@ impl Bbr {
         let Some(rs) = d.lost_at.and_then(|at| self.sampler.of_lost(at)) else {
             return;
         };
-        if is_too_high(&rs) {
+        // What was marked is judged with what was delivered.
+        if loses_too_much(&rs) {
             // BBRInflightAtLoss: how much of the flight had left when the losses came to be too many.
             let size = u64::from(d.lost);
             let flight = u64::from(rs.flight).saturating_sub(size);
@@ -641,6 +642,7 @@ impl Bbr {
         }
         if self.probe_rtt_min < self.min_rtt || age(self.min_rtt_stamp) > MIN_RTT_FILTER {
             self.min_rtt = self.probe_rtt_min;
+            self.marks.on_min_rtt(self.min_rtt);
             self.min_rtt_stamp = self.probe_rtt_stamp;
         }
     }
@@ -792,9 +794,14 @@ impl Bbr {
     }
 }
 
-/// Section 5.5.10.2: more than 2 % of the flight were lost. Or too many were marked.
+/// More than 2 % of the flight were lost, or too many were marked.
 fn is_too_high(rs: &Sample) -> bool {
-    rs.lost * 100 > u64::from(rs.flight) * LOSS_THRESH || are_too_many(rs.marked, rs.delivered)
+    loses_too_much(rs) || are_too_many(rs.marked, rs.delivered)
+}
+
+// Section 5.5.10.2
+fn loses_too_much(rs: &Sample) -> bool {
+    rs.lost * 100 > u64::from(rs.flight) * LOSS_THRESH
 }
 
 /// What passes at a rate in so many nanoseconds.

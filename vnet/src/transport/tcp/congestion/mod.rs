@@ -20,6 +20,8 @@ use dctcp::Dctcp;
 use rate::per_second;
 use reno::Reno;
 
+use super::ecn::Feedback;
+
 /// A congestion control algorithm: how fast a connection sends, and how it answers losses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -112,10 +114,11 @@ impl Controller {
         matches!(self, Controller::Bbr(_))
     }
 
-    /// Whether marks say anything to it, and so whether what is sent may be marked.
-    pub(super) fn heeds_marks(&self) -> bool {
+    /// Whether marks that are reported like this say anything to it, and so whether what is sent may be marked.
+    // With the feedback of RFC 3168, one mark looks like a round trip of marks. A model asks how many there are.
+    pub(super) fn heeds_marks(&self, feedback: Feedback) -> bool {
         match self {
-            Controller::Bbr(c) => c.heeds_marks(),
+            Controller::Bbr(c) => feedback == Feedback::Accurate && c.heeds_marks(),
             _ => true,
         }
     }
@@ -210,6 +213,12 @@ impl Controller {
             c.on_timeout(flight, mss);
             c.cwnd += pipe;
         })
+    }
+
+    /// So many of the bytes that a timeout had left room for are lost after all, or have arrived: the room is taken back,
+    /// down to a window of `least` bytes.
+    pub(super) fn take_back(&mut self, bytes: u32, least: u32) {
+        each!(self, c => c.cwnd = c.cwnd.saturating_sub(bytes).max(c.cwnd.min(least)))
     }
 
     /// It went off again for the same data.

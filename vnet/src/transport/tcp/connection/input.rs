@@ -166,9 +166,10 @@ impl Connection {
         if bytes_marked > 0 {
             self.trouble.get_or_insert_default().bytes_marked += u64::from(bytes_marked);
         }
+        let accurate = self.negotiated.ecn.feedback == Feedback::Accurate;
         match &mut self.cc {
             Controller::Dctcp(c) => c.on_feedback(acked, marked, ack, nxt),
-            Controller::Bbr(c) => c.on_marked(marked),
+            Controller::Bbr(c) if accurate => c.on_marked(marked),
             _ => {}
         }
         // During a recovery the window has been reduced already.
@@ -177,7 +178,8 @@ impl Connection {
             && una != nxt
             && self.negotiated.ecn.on_echo(una, nxt)
         {
-            env.stats.ecn_reductions += 1;
+            // A model has heard how many there are.
+            env.stats.ecn_reductions += u64::from(!self.cc.has_model());
             let flight = self.tried();
             let mark = Mark {
                 now: env.now,

@@ -345,9 +345,9 @@ impl Connection {
     #[inline(never)]
     fn mark(&mut self, env: &Env<'_>, plan: &mut Plan) {
         let (flags, ect) = self.negotiated.ecn.on_data_sent(env.config.ect1);
-        if self.cc.heeds_marks() {
+        plan.flags = plan.flags | flags;
+        if self.cc.heeds_marks(self.negotiated.ecn.feedback) {
             plan.ect = ect;
-            plan.flags = plan.flags | flags;
         }
     }
 

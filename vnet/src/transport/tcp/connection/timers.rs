@@ -146,11 +146,12 @@ impl Connection {
                     Some(_) => Echoes::Yes,
                     None => Echoes::No,
                 };
+                // Where it turns out to be narrow, nothing is spared.
+                self.suspect_path(env);
                 let una = self.snd.una;
                 let heard = self.heard(env, una, una, Limited::Elsewhere);
                 self.recovery.on_timeout(&mut self.cc, &heard, echoes);
                 self.forget_probe(env.now);
-                self.suspect_path(env);
             }
         }
     }

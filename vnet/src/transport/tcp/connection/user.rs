@@ -142,7 +142,7 @@ impl Connection {
         if !self.state.receives() {
             return;
         }
-        // As in Linux: the peer has nothing more to send for now, and nothing of ours will carry it.
+        // As in Linux for segments with PSH: the peer may wait for it, and nothing of ours will carry it.
         let rcv = &mut self.rcv;
         if rcv.turns == Turns::OneWayPushed && rcv.unacked > 0 && rcv.queue.len() == 0 {
             rcv.acks_due = rcv.acks_due.max(1);

@@ -186,3 +186,30 @@ fn a_timeout_takes_the_first_segment_for_lost_however_late_it_left() {
     assert_eq!((r.sent.lost(), cc.cwnd()), (MSS, 4 * MSS));
     assert_eq!(r.next_hole(), Some((seq(0), seq(1))));
 }
+
+// What was spared turns out to be lost as well: it leaves by slow start, and not at once.
+#[test]
+fn room_for_what_may_still_arrive_ends_when_it_is_lost() {
+    let (mut r, mut cc) = timed_out(SackUse::Yes);
+    r.on_retransmit(seq(0), seq(1), ms(210), 12 * MSS);
+    let mut h = heard(220, 0, 1, 12);
+    r.sent.advance(seq(1), &mut h.delivered);
+    r.on_ack(&mut cc, &h);
+    assert_eq!((r.sent.lost(), cc.cwnd()), (11 * MSS, 2 * MSS));
+}
+
+// RFC 5681 3.1: slow start ends at the threshold.
+#[test]
+fn room_for_what_has_arrived_ends_with_the_recovery() {
+    let mut r = Recovery::new();
+    let mut cc = Controller::new(Congestion::Reno, MSS, 40);
+    r.on_sent(seq(0), seq(1), ms(0), MSS);
+    r.on_sent(seq(1), seq(21), ms(205), 21 * MSS);
+    r.on_timeout(&mut cc, &heard(210, 0, 0, 21), Echoes::Yes);
+    assert_eq!((cc.cwnd(), cc.ssthresh()), (21 * MSS, 21 * MSS / 2));
+    r.on_retransmit(seq(0), seq(1), ms(210), 21 * MSS);
+    let mut h = heard(220, 0, 21, 21);
+    r.sent.advance(seq(21), &mut h.delivered);
+    r.on_ack(&mut cc, &h);
+    assert_eq!((r.is_open(), cc.cwnd()), (true, 21 * MSS / 2));
+}

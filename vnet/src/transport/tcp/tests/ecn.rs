@@ -443,13 +443,13 @@ fn an_answer_that_is_sent_again_cannot_be_marked() {
     assert_eq!(w.state(A, a), Some(TcpState::Established));
 }
 
-// Google's BBRv3 for Linux: where the round trip is 5 ms at most.
+// Google's BBRv3 for Linux: where the round trip is 5 ms at most. And where marks are counted.
 #[test]
 fn a_model_of_a_short_path_hears_of_marks_and_no_other_is_marked() {
-    let run = |delay: u32, marks: bool| {
+    let run = |ecn: EcnUse, delay: u32, marks: bool| {
         let config = TcpConfig {
             congestion: Congestion::Bbr,
-            ..with(EcnUse::Accurate)
+            ..with(ecn)
         };
         let net = Net {
             delay: MS * delay,
@@ -475,14 +475,38 @@ fn a_model_of_a_short_path_hears_of_marks_and_no_other_is_marked() {
         let seen = *seen.borrow();
         (seen, info.bytes_marked, info.cwnd)
     };
-    let (seen, marked, free) = run(1, false);
+    let (seen, marked, free) = run(EcnUse::Accurate, 1, false);
     // The first flight left before the round trip was known.
     assert!(seen[0] > 0 && seen[2] > seen[0], "{seen:?}");
     assert_eq!(marked, 0);
-    let (_, marked, bound) = run(1, true);
+    let (_, marked, bound) = run(EcnUse::Accurate, 1, true);
     assert!(marked > 0 && bound < free / 2, "{marked} {bound} {free}");
-    for marks in [true, false] {
-        let (seen, marked, _) = run(5, marks);
-        assert_eq!((seen[1], seen[2], seen[3], marked), (0, 0, 0, 0));
+    for (ecn, delay) in [(EcnUse::Accurate, 5), (EcnUse::Ask, 1)] {
+        let (seen, marked, _) = run(ecn, delay, true);
+        assert_eq!((seen[1], seen[2], seen[3], marked), (0, 0, 0, 0), "{ecn:?}");
     }
+}
+
+// RFC 3168 6.1.3: the peer echoes until it hears of the reduction.
+#[test]
+fn the_echo_of_a_mark_ends_although_a_model_takes_over() {
+    let (mut w, a, b) = open(EcnUse::Grant);
+    carry(&mut w, a, b, 20);
+    w.befall(Fate::Marked, |nth| nth == 5);
+    w.write(A, a, &pattern(20 * FULL, 1)).expect("space");
+    while w.hosts[A].tcp.stats().ecn_reductions == 0 {
+        assert!(w.step());
+    }
+    w.fate = None;
+    w.on(A, |tcp, cx| {
+        tcp.set_options(cx, a, |o| o.congestion = Congestion::Bbr)
+    })
+    .expect("open");
+    w.trace.clear();
+    w.run_for(MS * 500);
+    assert_eq!(w.read(B, b, 1 << 20).map(|d| d.len()), Ok(20 * FULL));
+    carry(&mut w, a, b, 40);
+    let last = w.trace.iter().rfind(|t| t.1 == B).expect("B spoke");
+    assert!(!last.2.flags.has(TcpFlags::ECE), "the echo has ended");
+    assert_eq!(w.hosts[A].tcp.stats().ecn_reductions, 1);
 }

@@ -1,9 +1,9 @@
-//! What BBR makes of marks. The draft leaves it open. This is what Google's BBRv3 for Linux does, whose numbers are those of
-//! data centres: where the round trip is short, and switches mark packets as soon as a queue builds up.
+//! What BBR makes of marks. The draft leaves it open. This is what Google's BBRv3 for Linux does on routes that are set up for
+//! it. Its numbers are those of data centres: round trips are short, and switches mark packets as soon as a queue builds up.
 
 use super::super::phases::MS;
 
-/// Where the least round trip is longer, marks are not heeded, and what is sent says that it must not be marked.
+/// Until a least round trip is found that is not longer, marks are not heeded, and what is sent must not be marked.
 const MAX_RTT: u64 = 5 * MS;
 /// The weight of a round in the average share.
 const GAIN: f64 = 1.0 / 16.0;
@@ -24,6 +24,10 @@ pub(super) struct Marks {
     round_delivered: u64,
     /// Rounds in which too many were marked, without others between them.
     too_many: u8,
+    /// The path is short, or was once.
+    heeded: bool,
+    /// What the acknowledgement that is being heard reports.
+    reported: u32,
     /// There were some since the bounds were last looked at.
     pub(super) are_new: bool,
 }
@@ -31,25 +35,47 @@ pub(super) struct Marks {
 impl Marks {
     pub(super) fn new() -> Marks {
         Marks {
-            // The first round with marks counts in full.
+            // As with DCTCP (RFC 8257 4.2): marks count in full until rounds without them are seen.
             share: 1.0,
             round_marked: 0,
             round_delivered: 0,
             too_many: 0,
+            heeded: false,
+            reported: 0,
             are_new: false,
         }
     }
 
-    /// Whether marks are heeded on a path with this least round trip.
-    pub(super) fn are_heeded(min_rtt: u64) -> bool {
-        min_rtt <= MAX_RTT
+    pub(super) fn are_heeded(&self) -> bool {
+        self.heeded
+    }
+
+    pub(super) fn on_min_rtt(&mut self, min_rtt: u64) {
+        self.heeded |= min_rtt <= MAX_RTT;
+    }
+
+    /// So many bytes are reported as marked.
+    pub(super) fn report(&mut self, bytes: u32) {
+        if self.heeded {
+            self.reported = self.reported.saturating_add(bytes);
+        }
+    }
+
+    /// How many of so many bytes that have arrived were marked. What is guessed from a count of packets may be more than
+    /// arrived; a report that comes without a delivery is for the next one.
+    pub(super) fn take(&mut self, acked: u32) -> u64 {
+        if acked == 0 || self.reported == 0 {
+            return 0;
+        }
+        self.are_new = true;
+        std::mem::take(&mut self.reported).min(acked).into()
     }
 
     /// A round has ended, with so many bytes marked and delivered since the connection began.
     pub(super) fn on_round(&mut self, marked: u64, delivered: u64) {
         let (of, all) = (marked - self.round_marked, delivered - self.round_delivered);
         (self.round_marked, self.round_delivered) = (marked, delivered);
-        if all == 0 {
+        if all == 0 || !self.heeded {
             return;
         }
         let share = (of as f64 / all as f64).min(1.0);

@@ -425,9 +425,14 @@ fn a_probe_of_which_more_than_half_is_marked_was_too_much() {
 #[test]
 fn a_round_with_marks_takes_a_third_of_their_average_share() {
     let mut marks = Marks::new();
-    // The first of all in full.
-    assert_eq!(marks.lower(3000), 2000);
     let (mut marked, mut delivered) = (0, 0);
+    // Rounds in which nothing could be marked say nothing.
+    for _ in 0..100 {
+        delivered += 100;
+        marks.on_round(marked, delivered);
+    }
+    marks.on_min_rtt(5 * MS);
+    assert_eq!(marks.lower(3000), 2000);
     for _ in 0..200 {
         marked += 30;
         delivered += 100;
@@ -444,4 +449,20 @@ fn a_round_with_marks_takes_a_third_of_their_average_share() {
         marks.on_round(marked, delivered);
         assert_eq!(marks.end_startup(), ends);
     }
+}
+
+#[test]
+fn marks_are_heeded_once_the_path_was_short() {
+    let mut marks = Marks::new();
+    marks.on_min_rtt(6 * MS);
+    marks.report(1000);
+    assert_eq!((marks.are_heeded(), marks.take(1000)), (false, 0));
+    marks.on_min_rtt(4 * MS);
+    marks.on_min_rtt(6 * MS);
+    assert!(marks.are_heeded());
+    // A report without a delivery is for the next one, and no more is marked than has arrived.
+    marks.report(3000);
+    assert_eq!((marks.take(0), marks.are_new), (0, false));
+    assert_eq!((marks.take(2000), marks.are_new), (2000, true));
+    assert_eq!(marks.take(1000), 0);
 }

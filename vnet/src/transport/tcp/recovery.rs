@@ -329,9 +329,7 @@ impl Recovery {
                 }
             }
             Phase::Loss { point, frto } => {
-                let lost = self.sent.lost();
-                outcome.wait = self.detect(heard);
-                self.take_back(cc, self.sent.lost().saturating_sub(lost), heard.cc.mss);
+                outcome.wait = self.detect_after_timeout(cc, heard);
                 self.after_timeout(cc, heard, point, frto);
             }
         }
@@ -398,6 +396,16 @@ impl Recovery {
         self.phase = Phase::Loss { point, frto };
     }
 
+    /// The same after a timeout: the window has no room any more for what was spared and is lost.
+    // What was sent again and is lost again is not told from it: at worst the window is a little small for a slow start.
+    fn detect_after_timeout(&mut self, cc: &mut Controller, heard: &Heard) -> Option<Instant> {
+        let before = self.sent.lost();
+        let wait = self.detect(heard);
+        let lost = self.sent.lost().saturating_sub(before);
+        self.take_back(cc, lost, heard.cc.mss);
+        wait
+    }
+
     /// Takes back room that a timeout has left, for so many bytes at most.
     fn take_back(&mut self, cc: &mut Controller, bytes: u32, least: u32) {
         if let Some(episode) = &mut self.episode {
@@ -462,8 +470,12 @@ impl Recovery {
 
     /// The time that RACK waited for is over.
     pub(super) fn on_reorder_timeout(&mut self, cc: &mut Controller, heard: &Heard) -> Outcome {
+        let wait = match self.phase {
+            Phase::Loss { .. } => self.detect_after_timeout(cc, heard),
+            _ => self.detect(heard),
+        };
         let mut outcome = Outcome {
-            wait: self.detect(heard),
+            wait,
             ..Outcome::default()
         };
         if self.is_open() && self.sent.lost() > 0 {
@@ -583,9 +595,12 @@ impl Recovery {
     }
 
     /// The path turned out to be narrower: everything on its way is sent again, without blame.
-    pub(super) fn resend_all(&mut self, una: SeqNum, nxt: SeqNum) {
+    pub(super) fn resend_all(&mut self, cc: &mut Controller, una: SeqNum, nxt: SeqNum, mss: u32) {
         if una != nxt {
             self.sent.lose_all();
+            if matches!(self.phase, Phase::Loss { .. }) {
+                self.take_back(cc, u32::MAX, mss);
+            }
             if self.is_open() {
                 self.phase = Phase::Resend { point: nxt };
             }

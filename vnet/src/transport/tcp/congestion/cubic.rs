@@ -204,7 +204,12 @@ impl Cubic {
 
     // RFC 9438 5.8: silence is no time in which the window grows.
     pub(super) fn on_idle(&mut self, restart: u32) {
-        self.cwnd = self.cwnd.min(restart);
+        self.restart(self.cwnd.min(restart));
+    }
+
+    /// Goes on from a smaller window.
+    pub(super) fn restart(&mut self, cwnd: u32) {
+        self.cwnd = cwnd;
         if let Some(avoidance) = &mut self.avoidance {
             avoidance.stage = None;
         }

@@ -218,7 +218,15 @@ impl Controller {
     /// So many of the bytes that a timeout had left room for are lost after all, or have arrived: the room is taken back,
     /// down to a window of `least` bytes.
     pub(super) fn take_back(&mut self, bytes: u32, least: u32) {
-        each!(self, c => c.cwnd = c.cwnd.saturating_sub(bytes).max(c.cwnd.min(least)))
+        let before = self.cwnd();
+        let left = before.saturating_sub(bytes).max(before.min(least));
+        if left == before {
+            return;
+        }
+        match self {
+            Controller::Cubic(c) => c.restart(left),
+            other => each!(other, c => c.cwnd = left),
+        }
     }
 
     /// It went off again for the same data.

@@ -250,8 +250,9 @@ impl Connection {
         self.snd.small_end = self.snd.iss.later(self.snd.small_end, first);
         if self.retries > 0 {
             // RFC 6928 2
-            self.cc = Controller::new(self.options.congestion, self.data_mss(), 1);
-            self.recovery.resend_all(first, self.snd.nxt);
+            let (nxt, mss) = (self.snd.nxt, self.data_mss());
+            self.cc = Controller::new(self.options.congestion, mss, 1);
+            self.recovery.resend_all(&mut self.cc, first, nxt, mss);
         } else if !is_answered_twice {
             let age = env.now.since(self.snd.timed_out);
             self.rtt.sample(env.config, age);

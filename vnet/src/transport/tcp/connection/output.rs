@@ -3,7 +3,7 @@
 
 use super::ack::Carries;
 use super::timers::{Cause, Pending};
-use super::{Connection, Env, Probe, Turns};
+use super::{Connection, Env, Probe};
 use crate::base::time::Instant;
 use crate::packet::Payload;
 use crate::packet::header::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
@@ -320,7 +320,7 @@ impl Connection {
         }
         self.snd.nxt = nxt;
         self.snd.probe = Probe::None;
-        self.rcv.turns = Turns::Taken;
+        self.rcv.on_data_sent();
         self.timers.persist = Instant::MAX;
         if self.timers.held != Instant::MAX {
             self.disarm_release();

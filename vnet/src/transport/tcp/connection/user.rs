@@ -310,7 +310,8 @@ impl Connection {
         let narrower = path.ip_mtu < self.path.ip_mtu;
         self.path = path;
         if narrower && self.state.is_synchronized() {
-            self.recovery.resend_all(self.snd.una, self.snd.nxt);
+            let (una, nxt, mss) = (self.snd.una, self.snd.nxt, self.data_mss());
+            self.recovery.resend_all(&mut self.cc, una, nxt, mss);
         }
     }
 

@@ -137,9 +137,9 @@ fn of_many_segments_every_other_one_is_lost_and_no_other_is_sent_again() {
 }
 
 /// Ten segments, and two more shortly before the timer goes off after 210 ms.
-fn timed_out(sack: SackUse) -> (Recovery, Controller) {
+fn timed_out(sack: SackUse, control: Congestion) -> (Recovery, Controller) {
     let mut r = Recovery::new();
-    let mut cc = Controller::new(Congestion::Reno, MSS, 20);
+    let mut cc = Controller::new(control, MSS, 20);
     for n in 0..12 {
         let at = if n < 10 { 0 } else { 205 };
         r.on_sent(seq(n), seq(n + 1), ms(at), (n + 1) * MSS);
@@ -155,7 +155,7 @@ fn timed_out(sack: SackUse) -> (Recovery, Controller) {
 // RFC 8985 6.3
 #[test]
 fn a_timeout_spares_what_left_within_the_last_round_trip() {
-    let (mut r, cc) = timed_out(SackUse::Yes);
+    let (mut r, cc) = timed_out(SackUse::Yes, Congestion::Reno);
     assert_eq!((r.sent.lost(), cc.cwnd()), (10 * MSS, 3 * MSS));
     assert_eq!(
         (r.pipe(seq(0), seq(12), MSS), cc.ssthresh()),
@@ -172,7 +172,7 @@ fn a_timeout_spares_what_left_within_the_last_round_trip() {
 // RFC 5681 3.1
 #[test]
 fn without_selective_acknowledgements_a_timeout_takes_everything_for_lost() {
-    let (r, cc) = timed_out(SackUse::No);
+    let (r, cc) = timed_out(SackUse::No, Congestion::Reno);
     assert_eq!((r.sent.lost(), cc.cwnd()), (12 * MSS, MSS));
 }
 
@@ -190,26 +190,59 @@ fn a_timeout_takes_the_first_segment_for_lost_however_late_it_left() {
 // What was spared turns out to be lost as well: it leaves by slow start, and not at once.
 #[test]
 fn room_for_what_may_still_arrive_ends_when_it_is_lost() {
-    let (mut r, mut cc) = timed_out(SackUse::Yes);
+    for control in [Congestion::Reno, Congestion::Cubic] {
+        let (mut r, mut cc) = timed_out(SackUse::Yes, control);
+        r.on_retransmit(seq(0), seq(1), ms(210), 12 * MSS);
+        let mut h = heard(220, 0, 1, 12);
+        r.sent.advance(seq(1), &mut h.delivered);
+        r.on_ack(&mut cc, &h);
+        assert_eq!((r.sent.lost(), cc.cwnd()), (11 * MSS, 2 * MSS));
+    }
+}
+
+#[test]
+fn room_for_what_may_still_arrive_ends_when_its_time_is_over_or_the_path_is_narrower() {
+    let (mut r, mut cc) = timed_out(SackUse::Yes, Congestion::Reno);
+    // The path has reordered, so RACK waits for three quarters of a round trip.
+    r.rack().on_late();
+    r.rack().on_duplicate(seq(0), seq(12));
+    r.rack().on_duplicate(seq(12), seq(13));
     r.on_retransmit(seq(0), seq(1), ms(210), 12 * MSS);
     let mut h = heard(220, 0, 1, 12);
     r.sent.advance(seq(1), &mut h.delivered);
-    r.on_ack(&mut cc, &h);
+    let wait = r.on_ack(&mut cc, &h).wait.expect("not lost yet");
+    assert_eq!((r.sent.lost(), cc.cwnd()), (9 * MSS, 4 * MSS));
+    let narrower = (r.clone(), cc.clone());
+    let later = u64::try_from(wait.as_nanos() / 1_000_000).expect("soon") + 1;
+    r.on_reorder_timeout(&mut cc, &heard(later, 1, 1, 12));
+    assert_eq!((r.sent.lost(), cc.cwnd()), (11 * MSS, 2 * MSS));
+    let (mut r, mut cc) = narrower;
+    r.resend_all(&mut cc, seq(1), seq(12), MSS);
     assert_eq!((r.sent.lost(), cc.cwnd()), (11 * MSS, 2 * MSS));
 }
 
 // RFC 5681 3.1: slow start ends at the threshold.
 #[test]
 fn room_for_what_has_arrived_ends_with_the_recovery() {
-    let mut r = Recovery::new();
-    let mut cc = Controller::new(Congestion::Reno, MSS, 40);
-    r.on_sent(seq(0), seq(1), ms(0), MSS);
-    r.on_sent(seq(1), seq(21), ms(205), 21 * MSS);
-    r.on_timeout(&mut cc, &heard(210, 0, 0, 21), Echoes::Yes);
-    assert_eq!((cc.cwnd(), cc.ssthresh()), (21 * MSS, 21 * MSS / 2));
-    r.on_retransmit(seq(0), seq(1), ms(210), 21 * MSS);
-    let mut h = heard(220, 0, 21, 21);
-    r.sent.advance(seq(21), &mut h.delivered);
-    r.on_ack(&mut cc, &h);
-    assert_eq!((r.is_open(), cc.cwnd()), (true, 21 * MSS / 2));
+    for control in [Congestion::Reno, Congestion::Cubic] {
+        let mut r = Recovery::new();
+        let mut cc = Controller::new(control, MSS, 40);
+        r.on_sent(seq(0), seq(1), ms(0), MSS);
+        r.on_sent(seq(1), seq(21), ms(205), 21 * MSS);
+        r.on_timeout(&mut cc, &heard(210, 0, 0, 21), Echoes::Yes);
+        let threshold = cc.ssthresh();
+        assert_eq!(cc.cwnd(), 21 * MSS);
+        assert!(threshold < 15 * MSS);
+        r.on_retransmit(seq(0), seq(1), ms(210), 21 * MSS);
+        let mut h = heard(220, 0, 21, 21);
+        r.sent.advance(seq(21), &mut h.delivered);
+        r.on_ack(&mut cc, &h);
+        assert_eq!((r.is_open(), cc.cwnd()), (true, threshold));
+        // Nor does it come back.
+        r.on_sent(seq(21), seq(22), ms(221), MSS);
+        let mut h = heard(231, 21, 22, 22);
+        r.sent.advance(seq(22), &mut h.delivered);
+        r.on_ack(&mut cc, &h);
+        assert!(cc.cwnd() <= threshold + MSS, "{control:?}: {}", cc.cwnd());
+    }
 }

@@ -396,7 +396,7 @@ impl Recovery {
         self.phase = Phase::Loss { point, frto };
     }
 
-    /// The same after a timeout: the window has no room any more for what was spared and is lost.
+    /// Looks for losses after a timeout: for what was spared and is lost, the window has no room any more.
     // What was sent again and is lost again is not told from it: at worst the window is a little small for a slow start.
     fn detect_after_timeout(&mut self, cc: &mut Controller, heard: &Heard) -> Option<Instant> {
         let before = self.sent.lost();

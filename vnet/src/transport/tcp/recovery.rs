@@ -87,7 +87,7 @@ struct Episode {
     stamp: Option<Instant>,
     /// What was sent again and was not reported as a duplicate.
     again: Again,
-    /// Bytes that a timeout has left room for in the window, because they may still arrive.
+    /// Bytes that a timeout has left room for in the window, because they may still arrive; none in other phases.
     spared: u32,
     /// The episode is over; reports of duplicates come until this is acknowledged.
     until: Option<SeqNum>,
@@ -396,7 +396,7 @@ impl Recovery {
         self.phase = Phase::Loss { point, frto };
     }
 
-    /// Looks for losses after a timeout: for what was spared and is lost, the window has no room any more.
+    /// Looks for losses, perhaps after a timeout: for what that has spared and is lost, the window has no room any more.
     // What was sent again and is lost again is not told from it: at worst the window is a little small for a slow start.
     fn detect_after_timeout(&mut self, cc: &mut Controller, heard: &Heard) -> Option<Instant> {
         let before = self.sent.lost();
@@ -470,12 +470,8 @@ impl Recovery {
 
     /// The time that RACK waited for is over.
     pub(super) fn on_reorder_timeout(&mut self, cc: &mut Controller, heard: &Heard) -> Outcome {
-        let wait = match self.phase {
-            Phase::Loss { .. } => self.detect_after_timeout(cc, heard),
-            _ => self.detect(heard),
-        };
         let mut outcome = Outcome {
-            wait,
+            wait: self.detect_after_timeout(cc, heard),
             ..Outcome::default()
         };
         if self.is_open() && self.sent.lost() > 0 {
@@ -598,9 +594,7 @@ impl Recovery {
     pub(super) fn resend_all(&mut self, cc: &mut Controller, una: SeqNum, nxt: SeqNum, mss: u32) {
         if una != nxt {
             self.sent.lose_all();
-            if matches!(self.phase, Phase::Loss { .. }) {
-                self.take_back(cc, u32::MAX, mss);
-            }
+            self.take_back(cc, u32::MAX, mss);
             if self.is_open() {
                 self.phase = Phase::Resend { point: nxt };
             }

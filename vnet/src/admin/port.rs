@@ -92,8 +92,8 @@ struct BellState {
     heard: u64,
 }
 
-impl Doorbell for Arc<Bell> {
-    fn ring(&self, _at: Instant) {
+impl Doorbell for Bell {
+    fn ring(self: Arc<Bell>, _at: Instant) {
         let (on_ready, waiter) = {
             let mut state = self.state.lock();
             state.rings += 1;
@@ -190,7 +190,8 @@ impl Outside {
             rung: Condvar::new(),
         });
         let from_vnet = Arc::new(Inbox::new());
-        from_vnet.set_doorbell(Box::new(Arc::clone(&bell)));
+        let weak = Arc::downgrade(&bell);
+        from_vnet.set_doorbell(weak);
         let news = wire.plug_in(
             End::B,
             Plug {

@@ -30,9 +30,9 @@ use crate::base::stats::Stats;
 use crate::base::time::Instant;
 use crate::netif::fingerprint::FingerprintSum;
 use crate::netif::inbox::Batch;
-use crate::netif::{AdminError, Inbox};
+use crate::netif::{AdminError, Doorbell, Inbox};
+use crate::packet::MacAddr;
 use crate::packet::pool::Pool;
-use crate::packet::{MacAddr, Out};
 use crate::stack::Stack;
 
 /// Memory kept for reuse by the socket layer's copies.
@@ -148,8 +148,6 @@ pub(crate) struct Live {
     pub(super) failure: Option<Box<Failure>>,
     pub(super) rng: Rng,
     pub(super) stats: Stats,
-    /// In a box: it is given away with each entry that has effects.
-    pub(super) out: Box<Out>,
 }
 
 /// What an entry sees of it besides the context.
@@ -217,13 +215,12 @@ impl VnetCore {
                     failure: None,
                     rng,
                     stats: Stats::default(),
-                    out: Box::default(),
                 })),
             ),
         });
         system.directory.welcome(&core.name, &core.messages);
         let weak = Arc::downgrade(&core);
-        core.inbox.set_doorbell(Box::new(RingService(weak)));
+        core.inbox.set_doorbell(weak);
         core
     }
 
@@ -252,13 +249,9 @@ impl Listed for VnetCore {
     }
 }
 
-struct RingService(std::sync::Weak<VnetCore>);
-
-impl crate::netif::Doorbell for RingService {
-    fn ring(&self, at: Instant) {
-        if let Some(core) = self.0.upgrade() {
-            core.driver.ready(&core, at);
-        }
+impl Doorbell for VnetCore {
+    fn ring(self: Arc<VnetCore>, at: Instant) {
+        self.driver.ready(&self, at);
     }
 }
 

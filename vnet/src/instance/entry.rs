@@ -193,11 +193,15 @@ impl VnetCore {
                 State::Alive(live) if live.inside.phase.admits(entry) => live,
                 _ => return false,
             };
-            match panic::catch_unwind(AssertUnwindSafe(|| live.work(now, f))) {
+            let mut effects = take_spare();
+            match panic::catch_unwind(AssertUnwindSafe(|| live.work(now, &mut effects, f))) {
                 Ok(at) => next = at,
-                Err(panic) => wreckage = Some(live.fail(now, panic)),
+                Err(panic) => wreckage = Some(live.fail(now, panic, &mut effects)),
             }
-            out = take_out(&mut live.out);
+            match effects.is_empty() {
+                true => keep_spare(effects),
+                false => out = Some(effects),
+            }
             // Of a vnet in which services follow each other, others want a share as well.
             if entry == Entry::Service && core.sched.behind.load(Ordering::Relaxed) {
                 state.unlock_fair();
@@ -407,20 +411,24 @@ fn refused() -> Result<(), Box<Trouble>> {
 }
 
 thread_local! {
-    /// An empty [`Out`] with room, so that an entry with output does not allocate.
+    /// An empty [`Out`] with room. It belongs to the thread and not to a vnet: so an entry does not allocate, and finds it
+    /// in the processor's cache.
     static SPARE: Cell<Option<Box<Out>>> = const { Cell::new(None) };
 }
 
-/// Takes the effects of an entry, if there are any, and leaves an empty collector with room.
+/// An empty collector of effects, which has room mostly.
 #[inline]
-fn take_out(out: &mut Box<Out>) -> Option<Box<Out>> {
-    if out.is_empty() {
-        return None;
-    }
+fn take_spare() -> Box<Out> {
     // A socket may be dropped by the destructor of a thread-local, after this one is gone.
     let spare = SPARE.try_with(Cell::take).ok().flatten();
-    let spare = spare.unwrap_or_default();
-    Some(std::mem::replace(out, spare))
+    spare.unwrap_or_default()
+}
+
+/// Keeps an empty collector for the next entry.
+#[inline]
+fn keep_spare(out: Box<Out>) {
+    debug_assert!(out.is_as_new(), "what one vnet leaves is not another's");
+    let _ = SPARE.try_with(|spare| spare.set(Some(out)));
 }
 
 /// Tells others of what an entry has done to them. The vnet's lock is not held. A callback that
@@ -446,7 +454,7 @@ fn carry_out(mut out: Box<Out>) -> Option<callback::Payload> {
             }
         }
     }
-    let _ = SPARE.try_with(|spare| spare.set(Some(out)));
+    keep_spare(out);
     panicked
 }
 
@@ -454,13 +462,17 @@ impl Live {
     /// The work of one entry: does `f`, sends what that made ready to send, and returns the next
     /// deadline; the greatest time for none.
     #[inline]
-    fn work(&mut self, now: Instant, f: &mut dyn FnMut(&mut Inside, &mut Cx)) -> Instant {
+    fn work(
+        &mut self,
+        now: Instant,
+        out: &mut Out,
+        f: &mut dyn FnMut(&mut Inside, &mut Cx),
+    ) -> Instant {
         let Live {
             inside,
             failure: _,
             rng,
             stats,
-            out,
         } = self;
         let mut cx = Cx {
             now,
@@ -499,18 +511,17 @@ impl Live {
             return next;
         }
         if out.has_sent() {
-            self.deliver(now);
+            self.deliver(now, out);
         }
         next
     }
 
     /// Puts what the entry sends into the queues of its receivers, with the lock held: so it comes in
     /// there in the order in which it was sent, whichever thread is faster afterwards.
-    pub(super) fn deliver(&mut self, now: Instant) {
+    pub(super) fn deliver(&mut self, now: Instant, out: &mut Out) {
         let Live {
             inside: Inside { stack, .. },
             stats,
-            out,
             ..
         } = self;
         out.deliver(now, |from, len| {

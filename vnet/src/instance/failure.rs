@@ -23,6 +23,7 @@ use super::vnet::Vnet;
 use crate::base::callback::{self, Payload};
 use crate::base::time::Instant;
 use crate::netif::inbox::Batch;
+use crate::packet::Out;
 use crate::stack::failure::Wreck;
 use crate::trace;
 
@@ -65,7 +66,7 @@ pub(super) struct Wreckage {
 impl Live {
     /// Ends the instance, in whose stack something has panicked.
     #[cold]
-    pub(super) fn fail(&mut self, now: Instant, panic: Payload) -> Box<Wreckage> {
+    pub(super) fn fail(&mut self, now: Instant, panic: Payload, out: &mut Out) -> Box<Wreckage> {
         let failure = Failure {
             at: now,
             reason: callback::panic_text(&*panic).to_owned(),
@@ -77,13 +78,13 @@ impl Live {
         }
         self.inside.loans.close();
         if let Some(drain) = &mut self.inside.drain {
-            drain.end(&mut self.out);
+            drain.end(out);
         }
         let due = std::mem::take(&mut self.inside.due);
-        let (wreck, held) = self.inside.stack.give_up(now, &mut self.rng, &mut self.out);
+        let (wreck, held) = self.inside.stack.give_up(now, &mut self.rng, out);
         self.stats.fail(due.frames(), held);
         // What had been sent before arrives, and far ends hear that the wires are down.
-        let deliver = AssertUnwindSafe(|| self.deliver(now));
+        let deliver = AssertUnwindSafe(|| self.deliver(now, out));
         if let Err(again) = catch_unwind(deliver) {
             callback::discard(again);
         }

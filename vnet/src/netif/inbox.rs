@@ -7,12 +7,13 @@
 
 pub(crate) mod crossing;
 mod fair;
+mod runs;
 mod shares;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use smallvec::SmallVec;
 
@@ -24,6 +25,7 @@ use crate::packet::cx::{Arrivals, Bell, Carrier, Pushed, PushedMany};
 use crate::packet::{Packet, Payload};
 
 use fair::Fair;
+use runs::Runs;
 pub(crate) use shares::Load;
 use shares::{Payer, Shares};
 
@@ -95,7 +97,7 @@ pub(crate) struct News {
 /// Tells the owner of an inbox that there will be something to take at a certain time.
 pub(crate) trait Doorbell: Send + Sync {
     /// Something is due at `at`. Called without any lock of the inbox.
-    fn ring(&self, at: Instant);
+    fn ring(self: Arc<Self>, at: Instant);
 }
 
 /// A queue of [`Item`]s ordered by time of arrival. Of those that arrive at one time, the ones that come in by one
@@ -103,7 +105,7 @@ pub(crate) trait Doorbell: Send + Sync {
 /// senders has put its frames in first.
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,
-    doorbell: OnceLock<Box<dyn Doorbell>>,
+    doorbell: OnceLock<Weak<dyn Doorbell>>,
     /// The part of a simulation that its vnet is in, while parts are carried out apart; zero otherwise.
     part: AtomicU32,
 }
@@ -174,9 +176,9 @@ pub(crate) struct Closed {
 }
 
 struct Queue {
-    /// Frames in order of time; the common case, since most senders are in order.
-    fifo: VecDeque<Arrival>,
-    /// Frames that arrive before the last one of `fifo`.
+    /// Frames of senders that are in order, as most are.
+    runs: Runs,
+    /// Frames that are in no order.
     early: BinaryHeap<Reverse<Early>>,
     /// News in order of time: of each wire the last that is good and the last that is bad. So a wire
     /// that went down and is up again is seen to have done so, however often it did.
@@ -220,8 +222,8 @@ impl Inbox {
         }
     }
 
-    /// Says who is to be told of new items. The first call counts.
-    pub(crate) fn set_doorbell(&self, doorbell: Box<dyn Doorbell>) {
+    /// Says who is to be told of new items, as long as it is there. The first call counts.
+    pub(crate) fn set_doorbell(&self, doorbell: Weak<dyn Doorbell>) {
         let _ = self.doorbell.set(doorbell);
     }
 
@@ -372,7 +374,7 @@ impl Inbox {
         let news = queue.news.back().map(|(at, ..)| *at);
         let lanes = queue.fair.as_ref().and_then(|lanes| lanes.next());
         early
-            .chain(queue.fifo.back().map(|(at, ..)| *at))
+            .chain(queue.runs.last_at())
             .chain(news)
             .chain(lanes)
             .max()
@@ -440,7 +442,7 @@ impl Inbox {
 impl Bell for Inbox {
     #[inline]
     fn ring(&self, at: Instant) {
-        if let Some(doorbell) = self.doorbell.get() {
+        if let Some(doorbell) = self.doorbell.get().and_then(Weak::upgrade) {
             doorbell.ring(at);
         }
     }
@@ -455,7 +457,7 @@ impl Default for Inbox {
 impl Default for Queue {
     fn default() -> Queue {
         Queue {
-            fifo: VecDeque::new(),
+            runs: Runs::default(),
             early: BinaryHeap::new(),
             news: VecDeque::new(),
             quiet: 0,
@@ -505,12 +507,9 @@ impl Queue {
             }
         }
         self.peak = self.peak.max(self.shares.used().frames);
-        match self.fifo.back() {
-            Some((last, _, of)) if *last > at || (*last == at && of.ifid() > item.ifid()) => {
-                let early = Early((at, item.ifid(), self.pushed), Box::new(item));
-                self.early.push(Reverse(early));
-            }
-            _ => self.fifo.push_back((at, self.pushed, item)),
+        if let Err((at, seq, item)) = self.runs.push((at, self.pushed, item)) {
+            let early = Early((at, item.ifid(), seq), Box::new(item));
+            self.early.push(Reverse(early));
         }
         Put::Queued(let_go)
     }
@@ -518,9 +517,14 @@ impl Queue {
     fn take_due(&mut self, now: Instant, limit: usize, into: &mut Batch) -> Taken {
         debug_assert!(self.fair.is_none(), "lanes are taken from in turns");
         let before = into.0.len();
-        if into.0.is_empty() && self.all_due(now, limit) {
+        let in_order = self.early.is_empty() && self.news.is_empty();
+        let all = match in_order && into.0.is_empty() {
+            true => self.runs.if_all_due(now, limit),
+            false => None,
+        };
+        if let Some(all) = all {
             // The usual case: nothing is moved but the queue itself.
-            std::mem::swap(&mut self.fifo, &mut into.0);
+            std::mem::swap(all, &mut into.0);
             self.shares.give_all();
         } else {
             for _ in 0..limit {
@@ -616,30 +620,23 @@ impl Queue {
 
     #[inline]
     fn next(&self) -> Option<Instant> {
-        let fifo = self.fifo.front().map(|(at, ..)| *at);
+        let runs = self.runs.next_at();
         // The usual case, asked for every frame.
         if self.early.is_empty() && self.news.is_empty() && self.fair.is_none() {
-            return fifo;
+            return runs;
         }
         let early = self.early.peek().map(|Reverse(e)| e.0.0);
         let news = self.news.front().map(|(at, ..)| *at);
         let lanes = self.fair.as_ref().and_then(|lanes| lanes.next());
-        [fifo, early, news, lanes].into_iter().flatten().min()
-    }
-
-    /// True when every item is due at `now`, they are frames in order, and no more than `limit`.
-    fn all_due(&self, now: Instant, limit: usize) -> bool {
-        let last = self.fifo.back();
-        let in_order = self.early.is_empty() && self.news.is_empty();
-        in_order && self.fifo.len() <= limit && last.is_some_and(|(at, ..)| *at <= now)
+        [runs, early, news, lanes].into_iter().flatten().min()
     }
 
     /// Gives half of the room for items back when it was left unused, time after time, by those
     /// that were `taken`: a burst is not to be paid for in memory for ever. What it is used for
     /// regularly it keeps, and nothing is allocated anew.
     fn give_back(&mut self, taken: usize, batch: &mut Batch) {
-        let room = self.fifo.capacity().max(batch.0.capacity());
-        let is_empty = self.fifo.is_empty() && self.early.is_empty();
+        let room = self.runs.room().max(batch.0.capacity());
+        let is_empty = self.runs.is_empty() && self.early.is_empty();
         if room <= ROOM_KEPT || !is_empty {
             return;
         }
@@ -649,7 +646,7 @@ impl Queue {
             self.quiet += 1;
         } else {
             let half = (room / 2).max(ROOM_KEPT);
-            self.fifo.shrink_to(half);
+            self.runs.shrink_to(half);
             self.early.shrink_to(half);
             batch.0.shrink_to(half);
         }
@@ -671,19 +668,19 @@ impl Queue {
     /// Takes the next item out that is due, which is not counted off yet.
     fn next_due(&mut self, now: Instant) -> Option<Arrival> {
         if self.early.is_empty() && self.news.is_empty() {
-            let is_due = self.fifo.front().is_some_and(|(at, ..)| *at <= now);
-            return is_due.then(|| self.fifo.pop_front()).flatten();
+            let is_due = self.runs.next_at().is_some_and(|at| at <= now);
+            return is_due.then(|| self.runs.pop_front()).flatten();
         }
-        let fifo = self.fifo.front().map(place);
+        let runs = self.runs.front().map(place);
         let early = self.early.peek().map(|Reverse(e)| e.0);
         let news = self.news.front();
         let news = news.map(|(at, seq, ifid, _)| (*at, Some(*ifid), *seq));
-        let first = [fifo, early, news].into_iter().flatten().min();
+        let first = [runs, early, news].into_iter().flatten().min();
         if first.is_none_or(|(at, ..)| at > now) {
             return None;
         }
-        if first == fifo {
-            return self.fifo.pop_front();
+        if first == runs {
+            return self.runs.pop_front();
         }
         if first == early {
             let early = self.early.pop();

@@ -177,6 +177,11 @@ impl Out {
         effects == 0 && self.panic.is_none()
     }
 
+    /// True when an entry finds it as if nobody had used it before.
+    pub(crate) fn is_as_new(&self) -> bool {
+        self.is_empty() && self.link_deadlines.is_empty() && self.extent == Extent::default()
+    }
+
     /// True when [`Out::deliver`] has something to do.
     #[inline]
     pub(crate) fn has_sent(&self) -> bool {

@@ -165,7 +165,7 @@ fn frames_pushed_at_once_come_in_as_those_pushed_one_by_one() {
 
 fn room(inbox: &Inbox, batch: &Batch) -> usize {
     let queue = inbox.queue.lock();
-    let room = queue.fifo.capacity().max(queue.early.capacity());
+    let room = queue.runs.room().max(queue.early.capacity());
     room.max(batch.0.capacity())
 }
 

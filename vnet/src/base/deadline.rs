@@ -7,7 +7,7 @@
 //! removed; it remembers its entry in an [`Armed`] beside the deadline itself. An owner has at most
 //! one entry: arming it for an earlier time moves that entry.
 
-use super::heap::{Heap, Ticket};
+use super::heap::{Heap, Pair, Ticket};
 use super::time::Instant;
 
 /// An owner's heap entry, and when it comes up; lives beside the owner's real deadlines.
@@ -29,13 +29,16 @@ impl Default for Armed {
 /// The deadlines of many owners. Ties in time come up in the order they were armed.
 #[derive(Debug)]
 pub(crate) struct Deadlines<K> {
+    /// When the next entry comes up; the greatest time for none. It is asked for at each entry into a vnet, and is not
+    /// to be fetched from far away then.
+    next: Instant,
     /// Made with the first entry: a vnet has several of these, most of which never have one.
     armed: Option<Box<Entries<K>>>,
 }
 
 #[derive(Debug)]
 struct Entries<K> {
-    heap: Heap<(Instant, u64), K>,
+    heap: Heap<Pair, K>,
     count: u64,
 }
 
@@ -50,7 +53,10 @@ impl<K> Default for Entries<K> {
 
 impl<K> Default for Deadlines<K> {
     fn default() -> Deadlines<K> {
-        Deadlines { armed: None }
+        Deadlines {
+            next: Instant::MAX,
+            armed: None,
+        }
     }
 }
 
@@ -69,27 +75,34 @@ impl<K: Copy> Deadlines<K> {
         armed.at = at;
         let Entries { heap, count } = &mut **self.armed.get_or_insert_default();
         *count += 1;
-        let order = (at, *count);
+        let order = Pair(at.as_nanos(), *count);
         if !heap.change(armed.entry, order) {
             armed.entry = heap.push(order, key);
         }
+        self.note_next();
     }
 
     /// When the next entry comes up.
     #[inline]
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.armed.as_ref()?.heap.next().map(|(at, _)| at)
+        (self.next != Instant::MAX).then_some(self.next)
+    }
+
+    fn note_next(&mut self) {
+        let next = self.armed.as_ref().and_then(|entries| entries.heap.next());
+        self.next = next.map_or(Instant::MAX, |Pair(at, _)| Instant::from_nanos(at));
     }
 
     /// Removes and returns the next key whose entry is due at `now`. The caller resolves the key
     /// (it may be stale), calls [`Deadlines::disarm`] on its [`Armed`], acts on what is really due,
     /// and arms it again.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, K)> {
-        let heap = &mut self.armed.as_mut()?.heap;
-        if heap.next()?.0 > now {
+        if self.next > now {
             return None;
         }
-        heap.pop().map(|((at, _), key)| (at, key))
+        let (Pair(at, _), key) = self.armed.as_mut()?.heap.pop()?;
+        self.note_next();
+        Some((Instant::from_nanos(at), key))
     }
 
     /// Notes that the entry popped at `at` has been removed; returns whether it was this owner's.
@@ -105,6 +118,7 @@ impl<K: Copy> Deadlines<K> {
     pub(crate) fn forget(&mut self, armed: &mut Armed) {
         if let Some(entries) = &mut self.armed {
             entries.heap.remove(armed.entry);
+            self.note_next();
         }
         *armed = Armed::default();
     }
@@ -123,7 +137,7 @@ impl<K: Copy> Deadlines<K> {
     /// Removes every entry and releases the memory. For use when the owners are gone: what they
     /// have in their [`Armed`] could match other owners' entries.
     pub(crate) fn reset(&mut self) {
-        self.armed = None;
+        *self = Deadlines::default();
     }
 }
 

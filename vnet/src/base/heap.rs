@@ -4,7 +4,13 @@
 //! It knows nothing of time; [`deadline`](super::deadline) and the drivers' agendas are built on
 //! it.
 
+use std::cmp::Ordering;
+
 use slotmap::{DefaultKey, SlotMap};
+
+/// How many children an entry has. With four there are half as many levels as with two, and each that an entry passes
+/// is written twice.
+const ARITY: usize = 4;
 
 /// Identifies an entry. A stale ticket finds nothing, never a different entry.
 pub(crate) type Ticket = DefaultKey;
@@ -12,10 +18,46 @@ pub(crate) type Ticket = DefaultKey;
 /// Entries ordered by key, the least first. An empty one owns no memory.
 #[derive(Debug)]
 pub(crate) struct Heap<K, V> {
-    /// Each entry is at least its parent: that of the entry at `n` is at `(n - 1) / 2`.
+    /// Each entry is at least its parent: that of the entry at `n` is at `(n - 1) / ARITY`.
     order: Vec<(K, Ticket)>,
     /// An entry's place in `order`, and its value.
     entries: Option<SlotMap<Ticket, (usize, V)>>,
+}
+
+/// A key of two numbers, of which the first counts more. They are compared as one number, without a branch: a
+/// processor could not foretell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pair(pub(crate) u64, pub(crate) u64);
+
+impl Pair {
+    #[inline(always)]
+    fn wide(self) -> u128 {
+        (u128::from(self.0) << 64) | u128::from(self.1)
+    }
+}
+
+impl PartialOrd for Pair {
+    #[inline(always)]
+    fn partial_cmp(&self, other: &Pair) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+
+    #[inline(always)]
+    fn lt(&self, other: &Pair) -> bool {
+        self.wide() < other.wide()
+    }
+
+    #[inline(always)]
+    fn le(&self, other: &Pair) -> bool {
+        self.wide() <= other.wide()
+    }
+}
+
+impl Ord for Pair {
+    #[inline(always)]
+    fn cmp(&self, other: &Pair) -> Ordering {
+        self.wide().cmp(&other.wide())
+    }
 }
 
 impl<K, V> Default for Heap<K, V> {
@@ -60,9 +102,10 @@ impl<K: Ord + Copy, V> Heap<K, V> {
         let (_, value) = self.entries.as_mut()?.remove(ticket)?;
         if place < self.order.len() {
             // The entry that was last is in its place, and may belong above or below it.
-            self.note(place);
-            self.rise(place);
-            self.sink(place);
+            match self.is_too_low(place) {
+                true => self.rise_from(place),
+                false => self.sink(place),
+            }
         }
         Some((key, value))
     }
@@ -134,73 +177,78 @@ impl<K: Ord + Copy, V> Heap<K, V> {
         Some(self.entries.as_ref()?.get(ticket)?.0)
     }
 
-    /// Notes where the entry at `place` is.
-    #[inline]
-    fn note(&mut self, place: usize) {
-        let ticket = self.order[place].1;
-        if let Some((noted, _)) = self.entries.as_mut().and_then(|e| e.get_mut(ticket)) {
-            *noted = place;
-        }
-    }
-
     /// Moves the entry at `place` towards the first until it is in order.
     // The usual case is that it is in order.
     #[inline(always)]
     fn rise(&mut self, place: usize) {
-        if place > 0 && self.order[place].0 < self.order[(place - 1) / 2].0 {
+        if self.is_too_low(place) {
             self.rise_from(place);
         }
     }
 
+    /// True when the entry at `place` is less than its parent.
+    #[inline(always)]
+    fn is_too_low(&self, place: usize) -> bool {
+        place > 0 && self.order[place].0 < self.order[(place - 1) / ARITY].0
+    }
+
     /// Moves each entry that the one at `place` passes once, and that one at the end.
     #[inline(never)]
-    fn rise_from(&mut self, mut place: usize) {
+    fn rise_from(&mut self, place: usize) {
         let entry = self.order[place];
+        let place = self.raise_hole(place, entry.0);
+        self.put(place, entry);
+    }
+
+    /// Moves those down that are above `place` and greater than `key`; says where that leaves room.
+    #[inline(always)]
+    fn raise_hole(&mut self, mut place: usize, key: K) -> usize {
         while place > 0 {
-            let parent = (place - 1) / 2;
-            if self.order[parent].0 <= entry.0 {
+            let parent = (place - 1) / ARITY;
+            if self.order[parent].0 <= key {
                 break;
             }
             self.put(place, self.order[parent]);
             place = parent;
         }
-        self.put(place, entry);
+        place
     }
 
-    /// As [`Heap::rise`], the other way.
+    /// As [`Heap::rise`], the other way. An entry that was the last one belongs far down mostly, so it is not compared
+    /// with each that it passes, but put below all of them and raised from there.
     fn sink(&mut self, mut place: usize) {
-        let Some(mut child) = self.less_child(place, self.order[place].0) else {
-            return;
-        };
         let entry = self.order[place];
-        loop {
+        while let Some(child) = self.least_child(place) {
             self.put(place, self.order[child]);
             place = child;
-            match self.less_child(place, entry.0) {
-                Some(next) => child = next,
-                None => break,
-            }
         }
+        let place = self.raise_hole(place, entry.0);
         self.put(place, entry);
     }
 
-    /// Where the lesser child of a place is, if it is less than `key`.
-    #[inline]
-    fn less_child(&self, place: usize, key: K) -> Option<usize> {
-        let left = 2 * place + 1;
-        let (child, least) = match self.order.get(left..)? {
-            [l, r, ..] if r.0 < l.0 => (left + 1, r.0),
-            [l, ..] => (left, l.0),
-            [] => return None,
+    /// Where the least child of a place is, if it has any.
+    #[inline(always)]
+    fn least_child(&self, place: usize) -> Option<usize> {
+        let left = ARITY * place + 1;
+        let least = match self.order.get(left..)? {
+            [a, b, c, d, ..] => {
+                // Without branches: which one is the least cannot be foretold.
+                let (first, low) = if b.0 < a.0 { (1, b.0) } else { (0, a.0) };
+                let (second, other) = if d.0 < c.0 { (3, d.0) } else { (2, c.0) };
+                if other < low { second } else { first }
+            }
+            few => (0..few.len()).min_by_key(|child| few[*child].0)?,
         };
-        (least < key).then_some(child)
+        Some(left + least)
     }
 
     /// Has an entry at `place`.
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, place: usize, entry: (K, Ticket)) {
         self.order[place] = entry;
-        self.note(place);
+        if let Some((noted, _)) = self.entries.as_mut().and_then(|e| e.get_mut(entry.1)) {
+            *noted = place;
+        }
     }
 }
 

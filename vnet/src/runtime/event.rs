@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use super::cost::{Costs, Meter};
-use crate::base::heap::{Heap, Ticket};
+use crate::base::heap::{Heap, Pair, Ticket};
 use crate::base::time::Instant;
 use crate::instance::context::peek_current;
 use crate::instance::cores::VnetCore;
@@ -95,7 +95,17 @@ pub(super) fn timer_of<D>(driver: &D) -> Option<(u64, u64)> {
 
 /// When something happens, and its place among what happens then: the number of a vnet, from [`OUTSIDE`] on its place
 /// among what is of no vnet, or from [`DUE`] on its place among what was scheduled when that time was reached.
-type Place = (Instant, u64);
+pub(super) type Place = (Instant, u64);
+
+#[inline]
+fn key((at, of): Place) -> Pair {
+    Pair(at.as_nanos(), of)
+}
+
+#[inline]
+fn place(Pair(at, of): Pair) -> Place {
+    (Instant::from_nanos(at), of)
+}
 
 /// No vnet has a number like this, or a greater one.
 const OUTSIDE: u64 = 1 << 62;
@@ -109,7 +119,7 @@ pub(super) struct Agenda<W> {
     due: VecDeque<(Place, Event<W>)>,
     /// The time of the most recent event.
     reached: Instant,
-    heap: Heap<Place, Event<W>>,
+    heap: Heap<Pair, Event<W>>,
     /// Timers, separate from the rest because wakers are cancelled by their time.
     timers: BTreeMap<TimerKey, Waker>,
     /// How much was scheduled that is of no vnet, or for a time already reached.
@@ -178,7 +188,7 @@ impl<W> Agenda<W> {
             drop(self.heap.retain(|event| !event.is_dead()));
             self.sweep_at = (2 * self.heap.len()).max(FEW_ENTRIES);
         }
-        self.heap.push(place, event)
+        self.heap.push(key(place), event)
     }
 
     /// Cancels the event of a ticket, unless it has already come up.
@@ -209,7 +219,7 @@ impl<W> Agenda<W> {
             self.due
                 .push_back((place, Event::Service(Arc::downgrade(vnet))));
             vnet.sched.set_ticket(Ticket::default());
-        } else if !self.heap.change(old, place) {
+        } else if !self.heap.change(old, key(place)) {
             let event = Event::Service(Arc::downgrade(vnet));
             vnet.sched.set_ticket(self.put(place, event));
         }
@@ -257,7 +267,7 @@ impl<W> Agenda<W> {
 
     /// When the last event is due.
     pub(super) fn last(&self) -> Option<Instant> {
-        let entries = self.heap.iter().map(|((at, _), _)| at);
+        let entries = self.heap.iter().map(|(key, _)| place(key).0);
         let timer = self.timers.last_key_value().map(|(key, _)| key.at);
         entries.chain(timer).max().or(self.next())
     }
@@ -277,21 +287,30 @@ impl<W> Agenda<W> {
         self.first().map(|(at, _)| at)
     }
 
+    /// When and where the next event is, for [`Agenda::pop_first`].
     #[inline]
-    fn first(&self) -> Option<Place> {
+    pub(super) fn first(&self) -> Option<Place> {
         // The usual case, asked for several times an event.
         if self.due.is_empty() && self.timers.is_empty() {
-            return self.heap.next();
+            return self.heap.next().map(place);
         }
         let due = self.due.front().map(|(place, _)| *place);
         let timer = self.timers.first_key_value().map(|(k, _)| (k.at, k.of));
-        [due, self.heap.next(), timer].into_iter().flatten().min()
+        [due, self.heap.next().map(place), timer]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Removes and returns the next event. [`disarm`] decides whether it is still wanted.
     #[inline(always)]
     pub(super) fn pop(&mut self) -> Option<(Instant, Event<W>)> {
-        let first = self.first()?;
+        self.pop_first(self.first()?)
+    }
+
+    /// Removes and returns the next event, which is at `first`.
+    #[inline(always)]
+    pub(super) fn pop_first(&mut self, first: Place) -> Option<(Instant, Event<W>)> {
         let (at, of) = first;
         if at > self.reached || of > self.round_ends {
             self.reached = self.reached.max(at);
@@ -301,8 +320,8 @@ impl<W> Agenda<W> {
         if self.due.front().is_some_and(|(place, _)| *place == first) {
             return self.due.pop_front().map(|(_, event)| (at, event));
         }
-        if self.heap.next() == Some(first) {
-            return self.heap.pop().map(|((at, _), event)| (at, event));
+        if self.heap.next() == Some(key(first)) {
+            return self.heap.pop().map(|(_, event)| (at, event));
         }
         let (_, waker) = self.timers.pop_first()?;
         Some((at, Event::Wake(waker)))
@@ -339,9 +358,9 @@ impl<W> Agenda<W> {
                 made[part(of)].due.push_back((place, event));
             }
         }
-        while let Some((place, event)) = self.heap.pop() {
+        while let Some((key, event)) = self.heap.pop() {
             if let Some((of, event)) = event.of_vnet() {
-                made[part(of)].move_in(place, event);
+                made[part(of)].move_in(key, event);
             }
         }
         for (key, waker) in std::mem::take(&mut self.timers) {
@@ -357,8 +376,8 @@ impl<W> Agenda<W> {
         let due = other.due.into_iter();
         self.due
             .extend(due.map(|(place, event)| (place, event.into_any())));
-        while let Some((place, event)) = other.heap.pop() {
-            self.move_in(place, event.into_any());
+        while let Some((key, event)) = other.heap.pop() {
+            self.move_in(key, event.into_any());
         }
         self.timers.append(&mut other.timers);
         self.recent.append(&mut other.recent);
@@ -372,12 +391,12 @@ impl<W> Agenda<W> {
     }
 
     /// Adds an entry of another agenda.
-    fn move_in(&mut self, place: Place, event: Event<W>) {
+    fn move_in(&mut self, key: Pair, event: Event<W>) {
         let vnet = match &event {
             Event::Service(vnet) => vnet.upgrade(),
             _ => None,
         };
-        let ticket = self.heap.push(place, event);
+        let ticket = self.heap.push(key, event);
         if let Some(vnet) = vnet {
             vnet.sched.set_ticket(ticket);
         }
@@ -418,6 +437,7 @@ impl<W> Agenda<W> {
         let mut services: Vec<(Place, Arc<VnetCore>)> = self
             .heap
             .iter()
+            .map(|(key, event)| (place(key), event))
             .chain(due)
             .filter_map(|(place, event)| match event {
                 Event::Service(vnet) => Some((place, vnet.upgrade()?)),

@@ -256,7 +256,8 @@ impl Virtual {
             }
         }
         world.agenda.forget_dead();
-        let next = world.agenda.next();
+        let first = world.agenda.first();
+        let next = first.map(|(at, _)| at);
         if let Some(at) = world.end_run(next, &self.costs) {
             self.advance(&mut world, at);
             return world;
@@ -271,7 +272,7 @@ impl Virtual {
         if world.is_looked_at() && self.is_to_go_ahead(&mut world) {
             return self.go_ahead(me, world);
         }
-        match world.agenda.pop() {
+        match first.and_then(|first| world.agenda.pop_first(first)) {
             Some((at, Event::Service(vnet))) => self.act(world, me, at, || {
                 let vnet = disarm(&vnet, at)?;
                 self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);

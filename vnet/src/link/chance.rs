@@ -278,8 +278,8 @@ fn one_bit_in_so_many_is_flipped() {
         let (mut flipped, mut sent) = (0.0, 0.0);
         for len in (60..1514).cycle().take(20_000) {
             sent += 8.0 * len as f64;
-            if link.corrupts(len) {
-                let bytes = link.corrupted(&packet(len)).to_vec();
+            if let Some(corrupted) = link.corrupts(&packet(len)) {
+                let bytes = corrupted.to_vec();
                 assert_eq!(bytes.len(), len);
                 let ones = bytes.iter().map(|b| b.count_ones()).sum::<u32>();
                 assert!(ones > 0, "a frame that is hit is changed");

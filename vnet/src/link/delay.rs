@@ -8,55 +8,72 @@ use crate::base::time::{Duration, Instant, nanos};
 
 /// The delay stage. Frames arrive in the order in which they left, even when the delay shrinks
 /// while some are on the way, unless jitter or reordering lets them overtake each other.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Delay {
     delay: Duration,
-    jitter: Jitter,
-    /// The next value of a trace.
-    next: usize,
     /// The latest arrival so far.
     last_arrival: Instant,
-    rng: Rng,
 }
 
 impl Delay {
-    /// No delay, with the stage's own random stream.
-    pub(crate) fn new(rng: Rng) -> Delay {
-        Delay {
-            delay: Duration::ZERO,
+    /// Changes the delay of frames to come.
+    pub(crate) fn set(&mut self, delay: Duration) {
+        self.delay = delay;
+    }
+
+    /// When a frame that left at `departure` arrives.
+    #[inline]
+    pub(crate) fn arrive(&mut self, departure: Instant) -> Instant {
+        self.after_others(departure + self.delay)
+    }
+
+    /// The same with jitter.
+    pub(super) fn arrive_varied(&mut self, departure: Instant, vary: &mut Vary) -> Instant {
+        let at = departure + vary.next_delay(self.delay);
+        let after = self.after_others(at);
+        match vary.jitter.order() {
+            Order::Kept => after,
+            Order::Free => at,
+        }
+    }
+
+    #[inline]
+    fn after_others(&mut self, at: Instant) -> Instant {
+        self.last_arrival = self.last_arrival.max(at);
+        self.last_arrival
+    }
+}
+
+/// Jitter.
+#[derive(Debug)]
+pub(super) struct Vary {
+    jitter: Jitter,
+    /// The next value of a trace.
+    next: usize,
+    rng: Rng,
+}
+
+impl Vary {
+    /// None, with the stage's own random stream.
+    pub(super) fn new(rng: Rng) -> Vary {
+        Vary {
             jitter: Jitter::None,
             next: 0,
-            last_arrival: Instant::ZERO,
             rng,
         }
     }
 
-    /// Changes the delay of frames to come.
-    pub(crate) fn set(&mut self, delay: Duration, jitter: Jitter) {
-        self.delay = delay;
+    /// Changes the jitter of frames to come.
+    pub(super) fn set(&mut self, jitter: Jitter) {
         if jitter != self.jitter {
             self.jitter = jitter;
             self.next = 0;
         }
     }
 
-    /// When a frame that left at `departure` arrives.
-    #[inline]
-    pub(crate) fn arrive(&mut self, departure: Instant) -> Instant {
-        let at = match self.jitter {
-            Jitter::None => departure + self.delay,
-            _ => self.vary(departure),
-        };
-        let after = self.last_arrival.max(at);
-        self.last_arrival = after;
-        match self.jitter.order() {
-            Order::Kept => after,
-            Order::Free => at,
-        }
-    }
-
-    fn vary(&mut self, departure: Instant) -> Instant {
-        let delay = nanos(self.delay);
+    /// The delay of the next frame, if it is `delay` without jitter.
+    fn next_delay(&mut self, delay: Duration) -> Duration {
+        let delay = nanos(delay);
         let varied = match &self.jitter {
             Jitter::None => delay,
             Jitter::Uniform { amplitude, .. } => {
@@ -80,7 +97,7 @@ impl Delay {
                 delay + extra
             }
         };
-        departure + Duration::from_nanos(varied)
+        Duration::from_nanos(varied)
     }
 }
 

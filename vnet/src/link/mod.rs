@@ -31,12 +31,14 @@ pub(crate) mod corrupt;
 pub(crate) mod delay;
 mod display;
 pub(crate) mod ecn;
+mod impairments;
 pub(crate) mod loss;
 pub(crate) mod qdisc;
 pub(crate) mod queue;
 pub(crate) mod rate;
 pub(crate) mod red;
 pub(crate) mod script;
+mod sojourns;
 pub(crate) mod stats;
 
 use std::collections::VecDeque;
@@ -56,13 +58,12 @@ use crate::base::time::{Duration, Instant};
 use crate::packet::Packet;
 use crate::packet::cx::Carrier;
 
-use bucket::Bucket;
-use corrupt::Corrupt;
-use delay::{Delay, Overtake};
+use delay::Delay;
+use impairments::Impairments;
 use qdisc::{Discipline as _, Dropped};
 use queue::Queue;
 use rate::Rate;
-use stats::Sojourns;
+use sojourns::Sojourns;
 
 /// What a frame costs that a link holds, besides its bytes.
 const FRAME_COST: usize = size_of::<qdisc::Queued>() + Packet::COST;
@@ -94,9 +95,11 @@ pub(crate) struct Released {
 pub(crate) struct Link {
     config: LinkConfig,
     queue: Queue,
-    red: red::Red,
-    bucket: Bucket,
-    /// A discipline that holds frames, instead of the three above.
+    rate: Rate,
+    delay: Delay,
+    /// The stages that most links do not have. Once there was one, they stay, for their random streams.
+    impairments: Option<Box<Impairments>>,
+    /// A discipline that holds frames, instead of those that decide on arrival.
     held: Option<Box<qdisc::Held>>,
     /// Frames that it gave up and that were not told of yet, the next one last.
     dropped: Vec<Dropped>,
@@ -106,30 +109,9 @@ pub(crate) struct Link {
     displaced: VecDeque<Packet>,
     /// How long the transmitter has been busy, in nanoseconds.
     busy_ns: u64,
-    rate: Rate,
-    loss: loss::Loss,
-    duplicate: Rng,
-    /// Bits that the frame check sequence shows.
-    corrupt: Corrupt,
-    corrupt_undetected: Corrupt,
-    overtake: Overtake,
-    delay: Delay,
-    flow_seed: u64,
+    seed: u64,
     stats: LinkStats,
     sojourns: Sojourns,
-}
-
-/// Labels of the stages' random streams. A number, once given, stays.
-#[derive(Clone, Copy)]
-enum Stage {
-    Loss = 1,
-    Jitter,
-    Reorder,
-    Duplicate,
-    CorruptUndetected,
-    Red,
-    Flows,
-    Corrupt,
 }
 
 impl Link {
@@ -139,26 +121,18 @@ impl Link {
     /// See [`LinkConfig::validate`].
     pub(crate) fn new(config: LinkConfig, now: Instant, mut rng: Rng) -> Result<Link, ConfigError> {
         config.validate()?;
-        let seed = rng.u64();
-        let stream = |stage: Stage| Rng::seeded(seed).split(stage as u64);
         let mut link = Link {
             config: LinkConfig::default(),
             queue: Queue::default(),
-            red: red::Red::new(stream(Stage::Red)),
-            bucket: Bucket::default(),
+            rate: Rate::default(),
+            delay: Delay::default(),
+            impairments: None,
             held: None,
             dropped: Vec::new(),
             waiting_since: now,
             displaced: VecDeque::new(),
             busy_ns: 0,
-            rate: Rate::default(),
-            loss: loss::Loss::new(stream(Stage::Loss)),
-            duplicate: stream(Stage::Duplicate),
-            corrupt: Corrupt::new(stream(Stage::Corrupt)),
-            corrupt_undetected: Corrupt::new(stream(Stage::CorruptUndetected)),
-            overtake: Overtake::new(stream(Stage::Reorder)),
-            delay: Delay::new(stream(Stage::Jitter)),
-            flow_seed: stream(Stage::Flows).u64(),
+            seed: rng.u64(),
             stats: LinkStats {
                 since: now,
                 ..LinkStats::default()
@@ -191,17 +165,21 @@ impl Link {
         if !self.queue.has_room(now, len) {
             return self.drops(DropReason::LinkQueueFull);
         }
-        if let Discipline::Red(red) = &self.config.queue.discipline {
-            let (_, bytes) = self.queue.held();
-            let rate_bps = self.config.rate_bps;
-            let picked = self.red.picks(red, now, bytes, empty_since, rate_bps);
-            if picked && !(red.ecn == Ecn::Mark && ecn::mark(packet)) {
-                return self.drops(DropReason::LinkAqm);
-            }
-            self.stats.marked += u64::from(picked);
-        }
         let wire_len = len.saturating_add(self.config.overhead_bytes);
-        let begin = self.bucket.pass(now, wire_len);
+        let mut begin = now;
+        if let Some(impairments) = &mut self.impairments {
+            if let Discipline::Red(red) = &self.config.queue.discipline {
+                let (_, bytes) = self.queue.held();
+                let rate_bps = self.config.rate_bps;
+                let before = &mut impairments.red;
+                let picked = before.picks(red, now, bytes, empty_since, rate_bps);
+                if picked && !(red.ecn == Ecn::Mark && ecn::mark(packet)) {
+                    return self.drops(DropReason::LinkAqm);
+                }
+                self.stats.marked += u64::from(picked);
+            }
+            begin = impairments.bucket.pass(now, wire_len);
+        }
         let departure = self.clock_out(begin, wire_len);
         self.queue.enter(now, departure, len);
         let (frames, bytes) = self.queue.held();
@@ -352,28 +330,32 @@ impl Link {
     /// frame check sequence shows it: it does not arrive.
     #[inline]
     pub(crate) fn breaks(&mut self, len: usize) -> bool {
-        self.corrupt.hits(len) && self.broken(len)
+        match &mut self.impairments {
+            Some(impairments) => impairments.corrupt.hits(len) && self.broken(len),
+            None => false,
+        }
     }
 
     #[cold]
     fn broken(&mut self, len: usize) -> bool {
-        self.corrupt.skip(len);
+        if let Some(impairments) = &mut self.impairments {
+            impairments.corrupt.skip(len);
+        }
         self.stats.corrupted += 1;
         self.take_back(len);
         true
     }
 
-    /// True when bits of the next frame that [does not break](Link::breaks), of `len` bytes, are
-    /// flipped without anybody seeing it; then [`Link::corrupted`] must follow.
+    /// The next frame that [does not break](Link::breaks), `packet`, as it arrives, if bits of it are flipped without
+    /// anybody seeing it.
     #[inline]
-    pub(crate) fn corrupts(&mut self, len: usize) -> bool {
-        self.corrupt_undetected.hits(len)
-    }
-
-    /// The frame as it arrives, with flipped bits.
-    pub(crate) fn corrupted(&mut self, packet: &Packet) -> Packet {
+    pub(crate) fn corrupts(&mut self, packet: &Packet) -> Option<Packet> {
+        let corrupt = &mut self.impairments.as_mut()?.corrupt_undetected;
+        if !corrupt.hits(packet.frame_len()) {
+            return None;
+        }
         self.stats.corrupted_undetected += 1;
-        self.corrupt_undetected.apply(packet)
+        Some(corrupt.apply(packet))
     }
 
     fn clock_out(&mut self, at: Instant, wire_len: usize) -> Instant {
@@ -385,11 +367,15 @@ impl Link {
 
     /// From the last bit's departure on.
     fn travel(&mut self, departure: Instant, len: usize) -> Verdict {
-        if self.loss.loses() {
+        let Some(impairments) = &mut self.impairments else {
+            self.note_delivery(len);
+            return Verdict::DeliverAt(self.delay.arrive(departure));
+        };
+        if impairments.loss.loses() {
             return self.drops(DropReason::LinkLoss);
         }
+        let twice = impairments.duplicate.chance(self.config.duplicate);
         self.note_delivery(len);
-        let twice = self.duplicate.chance(self.config.duplicate);
         let at = self.arrive(departure);
         if !twice {
             return Verdict::DeliverAt(at);
@@ -400,11 +386,14 @@ impl Link {
     }
 
     fn arrive(&mut self, departure: Instant) -> Instant {
-        if self.overtake.overtakes() {
+        let Some(impairments) = &mut self.impairments else {
+            return self.delay.arrive(departure);
+        };
+        if impairments.overtake.overtakes() {
             self.stats.reordered += 1;
             return departure;
         }
-        self.delay.arrive(departure)
+        self.delay.arrive_varied(departure, &mut impairments.vary)
     }
 
     /// Changes how the link behaves from `now` on. Frames that travel, or that wait in a FIFO
@@ -460,36 +449,16 @@ impl Link {
     }
 
     fn apply(&mut self, now: Instant, config: LinkConfig) {
-        let LinkConfig {
-            state: _,
-            rate_bps,
-            overhead_bytes: _,
-            queue,
-            delay,
-            jitter,
-            loss,
-            duplicate: _,
-            reorder,
-            corrupt,
-            corrupt_undetected,
-        } = &config;
-        self.rate.set(*rate_bps);
-        self.delay.set(*delay, jitter.clone());
-        self.loss.set(loss.clone());
-        self.overtake.set(*reorder);
-        self.corrupt.set(*corrupt);
-        self.corrupt_undetected.set(*corrupt_undetected);
-        self.queue.set_limits(queue.limit_frames, queue.limit_bytes);
-        if !matches!(queue.discipline, Discipline::Red(_)) {
-            self.red.forget();
+        if self.impairments.is_none() && Impairments::are_in(&config) {
+            self.impairments = Some(Box::new(Impairments::new(self.seed)));
         }
-        self.bucket.set(match queue.discipline {
-            Discipline::TokenBucket {
-                rate_bps,
-                burst_bytes,
-            } => Some((rate_bps, burst_bytes)),
-            _ => None,
-        });
+        if let Some(impairments) = &mut self.impairments {
+            impairments.set(&config);
+        }
+        let queue = &config.queue;
+        self.rate.set(config.rate_bps);
+        self.delay.set(config.delay);
+        self.queue.set_limits(queue.limit_frames, queue.limit_bytes);
         if *queue != self.config.queue {
             self.replace_discipline(now, queue);
         }
@@ -504,7 +473,7 @@ impl Link {
             }
             self.stats.marked += old.marked();
         }
-        self.held = qdisc::make(queue, self.flow_seed).map(Box::new);
+        self.held = qdisc::make(queue, impairments::flow_seed(self.seed)).map(Box::new);
     }
 
     fn note_offer(&mut self, len: usize) {

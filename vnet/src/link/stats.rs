@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::base::time::{Duration, Instant};
@@ -154,33 +153,5 @@ mod nanos {
             Written::Nanos(nanos) => Duration::from_nanos(nanos),
             Written::Parts(time) => time,
         })
-    }
-}
-
-/// Times that frames took. Without a frame it holds no memory.
-#[derive(Debug, Default)]
-pub(super) struct Sojourns(Option<Box<Histogram<u32>>>);
-
-impl Sojourns {
-    #[inline]
-    pub(super) fn note(&mut self, took_ns: u64) {
-        let histogram = self.0.get_or_insert_with(|| {
-            Box::new(Histogram::new(2).expect("two significant digits are a valid precision"))
-        });
-        // It grows as it must, and counts a value of any size.
-        let _ = histogram.record(took_ns);
-    }
-
-    pub(super) fn percentiles(&self) -> Sojourn {
-        let Some(histogram) = &self.0 else {
-            return Sojourn::default();
-        };
-        let at = |quantile| Duration::from_nanos(histogram.value_at_quantile(quantile));
-        Sojourn {
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            max: Duration::from_nanos(histogram.max()),
-        }
     }
 }

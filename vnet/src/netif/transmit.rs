@@ -131,9 +131,9 @@ impl Netif {
         self.witness.see(cx.now, &packet);
         self.show(cx, Direction::Out, &packet);
         if let Some(link) = &mut self.link
-            && link.corrupts(packet.frame_len())
+            && let Some(corrupted) = link.corrupts(&packet)
         {
-            packet = link.corrupted(&packet);
+            packet = corrupted;
         }
         if let Some(fingerprint) = &mut self.fingerprint {
             fingerprint.sent(cx.now, &packet, Fate::Arrives(at));

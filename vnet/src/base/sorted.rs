@@ -5,17 +5,17 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::mem;
 
-/// Entries up to which they are in a vector. Inserting into it moves half of them.
+/// Entries up to which they are in a vector, unless a type says another number. Inserting into it moves all of them.
 const FEW: usize = 32;
 /// Entries up to which it takes less to look at one after the other than to search.
 const VERY_FEW: usize = 8;
 
-/// A sorted map. Lookups take logarithmic time, and so does every change of a large one.
+/// A sorted map. Lookups take logarithmic time, and so does every change of one with more than `MOST` entries.
 #[derive(Clone, Debug)]
-pub(crate) enum Sorted<K, V> {
+pub(crate) enum Sorted<K, V, const MOST: usize = FEW> {
     /// By key, with no room to spare.
     Few(Box<[(K, V)]>),
-    /// It has been larger than [`FEW`], and not empty since. In a box, so that one without entries is as small as can be.
+    /// It has been larger than `MOST`, and not empty since. In a box, so that one without entries is as small as can be.
     #[expect(
         clippy::box_collection,
         reason = "few have many entries, and all would have room for a tree"
@@ -23,20 +23,20 @@ pub(crate) enum Sorted<K, V> {
     Many(Box<BTreeMap<K, V>>),
 }
 
-impl<K, V> Default for Sorted<K, V> {
+impl<K, V, const MOST: usize> Default for Sorted<K, V, MOST> {
     /// Empty, without memory.
-    fn default() -> Sorted<K, V> {
+    fn default() -> Sorted<K, V, MOST> {
         Sorted::Few(Box::default())
     }
 }
 
-impl<K: Ord, V> Sorted<K, V> {
+impl<K: Ord, V, const MOST: usize> Sorted<K, V, MOST> {
     /// Inserts a value, in place of the one that the key has.
     pub(crate) fn insert(&mut self, key: K, value: V) {
         match self {
             Sorted::Few(few) => match few.binary_search_by(|(k, _)| k.cmp(&key)) {
                 Ok(at) => few[at].1 = value,
-                Err(at) if few.len() < FEW => {
+                Err(at) if few.len() < MOST => {
                     let mut entries = mem::take(few).into_vec();
                     entries.reserve_exact(1);
                     entries.insert(at, (key, value));
@@ -191,7 +191,7 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_as_a_tree(acts in prop::collection::vec((0..80u8, any::<bool>()), 0..400)) {
-            let (mut sorted, mut tree) = (Sorted::default(), BTreeMap::new());
+            let (mut sorted, mut tree) = (Sorted::<u8, usize>::default(), BTreeMap::new());
             for (n, (key, is_in)) in acts.into_iter().enumerate() {
                 match is_in {
                     true => {
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn one_entry_takes_the_memory_of_one() {
-        let mut sorted = Sorted::default();
+        let mut sorted = Sorted::<i32, char>::default();
         sorted.insert(1, 'a');
         let Sorted::Few(few) = &sorted else {
             panic!("there is but one");

@@ -52,6 +52,8 @@ pub(crate) trait Family: sealed::Sealed + Copy + Debug + Eq + Hash + 'static {
     fn key_net(net: Self::Net) -> Self::Net;
     /// A number of 32 bits that differs for addresses that differ a little.
     fn mix(addr: Self::Addr) -> u32;
+    /// With how many equal bits two addresses begin.
+    fn shared_bits(one: Self::Addr, other: Self::Addr) -> u8;
     /// The prefix that holds one address.
     fn host(addr: Self::Addr) -> Self::Net;
     /// The address in front of the prefix length.
@@ -123,6 +125,11 @@ impl Family for V4 {
     #[inline]
     fn mix(addr: Ipv4Addr) -> u32 {
         u32::from(addr).wrapping_mul(GOLDEN)
+    }
+
+    #[inline]
+    fn shared_bits(one: Ipv4Addr, other: Ipv4Addr) -> u8 {
+        (u32::from(one) ^ u32::from(other)).leading_zeros() as u8
     }
 
     #[inline]
@@ -223,6 +230,11 @@ impl Family for V6 {
         let bits = u128::from(addr);
         let folded = (bits >> 96) ^ (bits >> 64) ^ (bits >> 32) ^ bits;
         (folded as u32).wrapping_mul(GOLDEN)
+    }
+
+    #[inline]
+    fn shared_bits(one: Ipv6Addr, other: Ipv6Addr) -> u8 {
+        (u128::from(one) ^ u128::from(other)).leading_zeros() as u8
     }
 
     #[inline]

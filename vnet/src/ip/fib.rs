@@ -10,7 +10,6 @@ mod table;
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
-use smallvec::SmallVec;
 
 use super::addr::Kind;
 use super::family::Family;
@@ -186,13 +185,10 @@ pub enum FibError {
     Limit(usize),
 }
 
-/// The routes to one prefix.
-type List<F> = SmallVec<[Route<F>; 1]>;
-
 /// The forwarding table of one vnet. Empty, it holds no memory.
 pub(crate) struct Fib<F: Family> {
-    /// Routes of one prefix by ascending metric. Never an empty list.
-    table: Table<F, List<F>>,
+    /// Routes of one prefix by ascending metric.
+    table: Table<F>,
     routes: usize,
     max_routes: usize,
     generation: u64,
@@ -242,11 +238,8 @@ impl<F: Family> Fib<F> {
     /// the table is full.
     pub(crate) fn add(&mut self, route: Route<F>) -> Result<(), FibError> {
         let route = truncated(route);
-        let exists = self
-            .table
-            .get(route.dst)
-            .is_some_and(|list| list.iter().any(|r| r.metric == route.metric));
-        if exists {
+        let same = self.table.get(route.dst);
+        if same.iter().any(|r| r.metric == route.metric) {
             return Err(FibError::Exists(route.dst.into()));
         }
         if self.routes >= self.max_routes {
@@ -263,11 +256,8 @@ impl<F: Family> Fib<F> {
     /// [`FibError::Limit`] when there is none and the table is full.
     pub(crate) fn replace(&mut self, route: Route<F>) -> Result<Option<Route<F>>, FibError> {
         let route = truncated(route);
-        let old = self
-            .table
-            .get_mut(route.dst)
-            .and_then(|list| list.iter_mut().find(|r| r.metric == route.metric));
-        if let Some(old) = old {
+        let mut same = self.table.get_mut(route.dst).iter_mut();
+        if let Some(old) = same.find(|r| r.metric == route.metric) {
             let replaced = std::mem::replace(old, route);
             self.edited(route.dst);
             return Ok(Some(replaced));
@@ -285,21 +275,11 @@ impl<F: Family> Fib<F> {
         metric: Option<u32>,
     ) -> Result<Route<F>, FibError> {
         let dst = F::trunc(dst);
-        let list = self
-            .table
-            .get_mut(dst)
-            .ok_or(FibError::NotFound(dst.into()))?;
-        let at = match metric {
-            None => 0,
-            Some(metric) => list
-                .iter()
-                .position(|r| r.metric == metric)
-                .ok_or(FibError::NotFound(dst.into()))?,
-        };
-        let removed = list.remove(at);
-        if list.is_empty() {
-            self.table.remove(dst);
-        }
+        let lowest = self.table.get(dst).first().map(|r| r.metric);
+        let removed = metric
+            .or(lowest)
+            .and_then(|metric| self.table.remove(dst, metric));
+        let removed = removed.ok_or(FibError::NotFound(dst.into()))?;
         self.routes -= 1;
         self.edited(dst);
         Ok(removed)
@@ -316,7 +296,7 @@ impl<F: Family> Fib<F> {
         metric: Option<u32>,
     ) -> Result<Route<F>, FibError> {
         let dst = F::trunc(dst);
-        let list = self.table.get(dst).ok_or(FibError::NotFound(dst.into()))?;
+        let list = self.table.get(dst);
         let is_it = |r: &&Route<F>| r.origin == origin && metric.is_none_or(|m| m == r.metric);
         let found = list.iter().find(is_it);
         let metric = found.ok_or(FibError::NotFound(dst.into()))?.metric;
@@ -333,7 +313,7 @@ impl<F: Family> Fib<F> {
 
     /// The connected route to `dst` through an interface.
     pub(crate) fn connected(&self, dst: F::Net, ifid: IfId) -> Option<&Route<F>> {
-        let list = self.table.get(F::trunc(dst))?;
+        let list = self.table.get(F::trunc(dst));
         let wanted = (ifid, Origin::Connected);
         list.iter().find(|r| (r.ifid, r.origin) == wanted)
     }
@@ -341,7 +321,7 @@ impl<F: Family> Fib<F> {
     /// The lowest metric that no route to `dst` has; `None` when there is none left.
     pub(crate) fn free_metric(&self, dst: F::Net) -> Option<u32> {
         let mut free = 0;
-        for route in self.table.get(F::trunc(dst)).into_iter().flatten() {
+        for route in self.table.get(F::trunc(dst)) {
             if route.metric > free {
                 break;
             }
@@ -353,9 +333,7 @@ impl<F: Family> Fib<F> {
     /// Moves the connected route to `dst` through an interface to `metric`, if that is above its
     /// own and free, and returns the metric that it has then; zero when there is no such route.
     pub(crate) fn raise_connected(&mut self, dst: F::Net, ifid: IfId, metric: u32) -> u32 {
-        let Some(list) = self.table.get_mut(F::trunc(dst)) else {
-            return 0;
-        };
+        let list = self.table.get_mut(F::trunc(dst));
         let taken = list.iter().any(|r| r.metric == metric);
         let own = list
             .iter_mut()
@@ -404,21 +382,16 @@ impl<F: Family> Fib<F> {
             return;
         }
         let mut left = 0;
-        let mut changed = Vec::new();
-        for (dst, list) in self.table.iter_mut() {
+        let changed = self.table.retain(|route| {
             self.walked.step();
-            let all = list.len();
-            list.retain(|route| !condemned(route));
-            left += list.len();
-            if list.len() != all {
-                changed.push(dst);
-            }
-        }
+            let is_kept = !condemned(route);
+            left += usize::from(is_kept);
+            is_kept
+        });
         self.routes = left;
         if left == before {
             return;
         }
-        self.table.retain(|list| !list.is_empty());
         self.generation += 1;
         if changed.len() > left / 8 {
             // Made anew, it costs less.
@@ -536,15 +509,7 @@ impl<F: Family> Fib<F> {
     }
 
     fn insert(&mut self, route: Route<F>) {
-        match self.table.get_mut(route.dst) {
-            None => {
-                self.table.insert(route.dst, SmallVec::from_buf([route]));
-            }
-            Some(list) => {
-                let at = list.partition_point(|r| r.metric < route.metric);
-                list.insert(at, route);
-            }
-        }
+        self.table.insert(route);
         self.routes += 1;
         self.edited(route.dst);
     }
@@ -589,7 +554,7 @@ impl<F: Family> Fib<F> {
         if F::prefix_len(net) == F::KEY_BITS && self.table.has_longer(net) {
             return Some(Said::Ask);
         }
-        let first = self.table.get(net)?.first()?;
+        let first = self.table.get(net).first()?;
         Some(Said::Hit(RouteHit::of(first)))
     }
 }

@@ -10,6 +10,7 @@
 
 use std::fmt;
 
+use super::sorted::Sorted;
 use super::time::Duration;
 
 macro_rules! drop_reasons {
@@ -157,25 +158,23 @@ pub struct Stats {
     /// Processor time that threads have spent in the vnet, in services and in calls: an estimate from samples, under the
     /// threads driver. Nothing where time is simulated.
     pub processor: Duration,
-    /// Packets that were dropped, if any were.
-    drops: Option<Box<Drops>>,
+    rx_drops: Drops,
+    tx_drops: Drops,
     /// Why the frame that is being taken in was dropped, if it was.
     refused: Option<DropReason>,
 }
 
-/// Packets that were dropped, by the number of the reason: received ones, and outgoing ones.
-#[derive(Clone, Debug)]
-struct Drops {
-    rx: [u64; DropReason::ALL.len()],
-    tx: [u64; DropReason::ALL.len()],
-}
+/// Packets that were dropped, by the number of the reason: of nearly all reasons there is none.
+type Drops = Sorted<u8, u64>;
 
-impl Default for Drops {
-    fn default() -> Drops {
-        Drops {
-            rx: [0; DropReason::ALL.len()],
-            tx: [0; DropReason::ALL.len()],
-        }
+// A reason has a number of eight bits.
+const _: () = assert!(DropReason::ALL.len() <= 1 << u8::BITS);
+
+fn count(drops: &mut Drops, reason: DropReason, frames: u64) {
+    match drops.get_mut(&(reason as u8)) {
+        Some(count) => *count += frames,
+        None if frames > 0 => drops.insert(reason as u8, frames),
+        None => {}
     }
 }
 
@@ -189,7 +188,8 @@ impl Default for Stats {
             icmp_rate_limited: 0,
             services: 0,
             processor: Duration::ZERO,
-            drops: None,
+            rx_drops: Drops::default(),
+            tx_drops: Drops::default(),
             refused: None,
         }
     }
@@ -220,14 +220,12 @@ impl Stats {
         self.count_rx(reason, 1);
     }
 
-    #[inline]
     fn count_rx(&mut self, reason: DropReason, frames: u64) {
-        self.drops.get_or_insert_default().rx[reason as usize] += frames;
+        count(&mut self.rx_drops, reason, frames);
     }
 
-    #[inline]
     fn count_tx(&mut self, reason: DropReason, frames: u64) {
-        self.drops.get_or_insert_default().tx[reason as usize] += frames;
+        count(&mut self.tx_drops, reason, frames);
     }
 
     /// Counts what was under way when the stack failed: `untaken` frames that had come in and
@@ -254,27 +252,23 @@ impl Stats {
 
     /// Received packets dropped for `reason`.
     pub fn rx_drops(&self, reason: DropReason) -> u64 {
-        self.drops
-            .as_ref()
-            .map_or(0, |drops| drops.rx[reason as usize])
+        let count = self.rx_drops.get(&(reason as u8));
+        count.copied().unwrap_or(0)
     }
 
     /// Outgoing packets dropped for `reason`.
     pub fn tx_drops(&self, reason: DropReason) -> u64 {
-        self.drops
-            .as_ref()
-            .map_or(0, |drops| drops.tx[reason as usize])
+        let count = self.tx_drops.get(&(reason as u8));
+        count.copied().unwrap_or(0)
     }
 
     /// Received packets dropped for any reason.
     pub fn rx_dropped(&self) -> u64 {
-        let drops = self.drops.as_ref();
-        drops.map_or(0, |drops| drops.rx.iter().sum())
+        self.rx_drops.values().sum()
     }
 
     /// Outgoing packets dropped for any reason.
     pub fn tx_dropped(&self) -> u64 {
-        let drops = self.drops.as_ref();
-        drops.map_or(0, |drops| drops.tx.iter().sum())
+        self.tx_drops.values().sum()
     }
 }

@@ -410,7 +410,9 @@ impl Stack {
 
     /// Forgets all that routers have said, but for what was made of it.
     fn forget_routers(&mut self) {
-        self.ip.autoconf.forget();
+        if let Some(autoconf) = self.ip.autoconf.made() {
+            autoconf.forget();
+        }
         for ifid in self.ifs.ids() {
             self.forget_link(ifid);
         }

@@ -7,6 +7,7 @@
 
 pub(crate) mod crossing;
 mod fair;
+mod item;
 mod runs;
 mod shares;
 
@@ -21,10 +22,12 @@ use crate::base::id::IfId;
 use crate::base::lock::{Mutex, MutexGuard, Rank};
 use crate::base::part;
 use crate::base::time::{Duration, Instant};
-use crate::packet::cx::{Arrivals, Bell, Carrier, Pushed, PushedMany};
+use crate::packet::cx::{Arrivals, Bell, Pushed, PushedMany};
 use crate::packet::{Packet, Payload};
 
 use fair::Fair;
+use item::{Arrival, Place, place};
+pub(crate) use item::{Item, News};
 use runs::Runs;
 pub(crate) use shares::Load;
 use shares::{Payer, Shares};
@@ -49,50 +52,6 @@ const SORTED_AT_ONCE: usize = 4096;
 const ROOM_KEPT: usize = 64;
 /// Times in a row that a queue is emptied with most of its room unused before it gives some back.
 const QUIET_DRAINS: u8 = 8;
-
-/// Something for a vnet to take in.
-#[derive(Debug)]
-pub(crate) enum Item {
-    /// A frame; `meta.rcvif` says where it came in and `meta.arrived` when.
-    Frame(Packet),
-    /// A frame of a VLAN interface in another vnet, which is to leave by its parent, `meta.rcvif`.
-    Leaving(Packet),
-    /// The wire at an interface came up or went down.
-    Carrier(IfId, News),
-}
-
-impl Item {
-    /// The interface at which it came in; nothing at the outside end of a port.
-    #[inline]
-    fn ifid(&self) -> Option<IfId> {
-        match self {
-            Item::Frame(packet) | Item::Leaving(packet) => packet.meta.rcvif,
-            Item::Carrier(ifid, _) => Some(*ifid),
-        }
-    }
-
-    /// The frame, and whose share of the queue it takes up.
-    #[inline]
-    fn frame(&self) -> Option<(&Packet, Payer)> {
-        match self {
-            Item::Frame(packet) => Some((packet, Payer::Wire(packet.meta.rcvif))),
-            Item::Leaving(packet) => {
-                let tag = packet.meta.tags.outer().map(|tag| (tag.tpid, tag.vid()));
-                Some((packet, Payer::Lent(packet.meta.rcvif, tag)))
-            }
-            Item::Carrier(..) => None,
-        }
-    }
-}
-
-/// What one end of a wire tells the other of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct News {
-    /// Whether it is there.
-    pub carrier: Carrier,
-    /// Its place among what that end has told. Whoever has heard a later one does not listen.
-    pub number: u64,
-}
 
 /// Tells the owner of an inbox that there will be something to take at a certain time.
 pub(crate) trait Doorbell: Send + Sync {
@@ -120,16 +79,6 @@ pub(crate) struct Crossing {
 /// Items taken out of an inbox, in order of arrival. Kept by the taker, for its memory.
 #[derive(Default)]
 pub(crate) struct Batch(VecDeque<Arrival>);
-
-/// When it arrives, its place among those of the same time and interface, and what it is.
-type Arrival = (Instant, u64, Item);
-
-/// An item's place in the queue.
-type Place = (Instant, Option<IfId>, u64);
-
-fn place((at, seq, item): &Arrival) -> Place {
-    (*at, item.ifid(), *seq)
-}
 
 impl Batch {
     /// Takes the items out.

@@ -5,7 +5,7 @@
 use prefix_trie::{Prefix, PrefixMap};
 use smallvec::{SmallVec, smallvec};
 
-use super::Route;
+use super::entry::Route;
 use crate::ip::family::Family;
 
 /// Routes up to which they are in a list, of which a change moves half. Fewer in tests, which try both.

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::Arrival;
+use super::item::Arrival;
 use super::shares::{GREED, Payer};
 use crate::base::time::{Duration, Instant};
 use crate::packet::Packet;

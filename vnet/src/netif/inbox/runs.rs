@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Arrival, place};
+use super::item::{Arrival, Place, place};
 use crate::base::time::Instant;
 
 /// Runs besides the first one at most. What fits behind none of them is not in order by far.
@@ -114,7 +114,7 @@ impl Runs {
     }
 
     #[cold]
-    fn place_of(&self, run: usize) -> Option<super::Place> {
+    fn place_of(&self, run: usize) -> Option<Place> {
         self.of(run).front().map(place)
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::packet::cx::Carrier;
 use crate::packet::tag::{Tag, Tpid};
 use proptest::prelude::*;
 

@@ -232,12 +232,18 @@ impl<K: Ord + Copy, V> Heap<K, V> {
         let left = ARITY * place + 1;
         let least = match self.order.get(left..)? {
             [a, b, c, d, ..] => {
-                // Without branches: which one is the least cannot be foretold.
+                // As few branches as can be: which one is the least cannot be foretold.
                 let (first, low) = if b.0 < a.0 { (1, b.0) } else { (0, a.0) };
                 let (second, other) = if d.0 < c.0 { (3, d.0) } else { (2, c.0) };
                 if other < low { second } else { first }
             }
-            few => (0..few.len()).min_by_key(|child| few[*child].0)?,
+            [a, b, c] => {
+                let (first, low) = if b.0 < a.0 { (1, b.0) } else { (0, a.0) };
+                if c.0 < low { 2 } else { first }
+            }
+            [a, b] => usize::from(b.0 < a.0),
+            [_] => 0,
+            [] => return None,
         };
         Some(left + least)
     }

@@ -9,9 +9,9 @@ use super::entry::Route;
 use crate::ip::family::Family;
 
 /// Routes up to which they are in a list, of which a change moves half. Fewer in tests, which try both.
-const FEW: usize = if cfg!(test) { 24 } else { 1024 };
+const FEW: usize = if cfg!(test) { 10 } else { 1024 };
 /// Routes up to which it takes less to look at one after the other than to search.
-const VERY_FEW: usize = 8;
+const VERY_FEW: usize = if cfg!(test) { 4 } else { 8 };
 
 /// The routes to one prefix, in a trie.
 type List<F> = SmallVec<[Route<F>; 1]>;

@@ -186,10 +186,10 @@ impl Runs {
         all.then_some(&mut self.first)
     }
 
-    /// For how many arrivals the run with the most room has room.
+    /// For how many arrivals there is room, in all runs.
     pub(super) fn room(&self) -> usize {
         let more = self.more.iter().map(|run| run.arrivals.capacity());
-        more.fold(self.first.capacity(), usize::max)
+        self.first.capacity() + more.sum::<usize>()
     }
 
     /// Gives room back, but for so many; only when there is no arrival.

@@ -38,6 +38,58 @@ proptest! {
     }
 }
 
+/// What an inbox is asked to do: to take in a frame by a wire so long after now, or to give so many after so much time.
+#[derive(Clone, Debug)]
+enum Act {
+    Push(usize, u64),
+    Take(usize, u64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let limit = prop_oneof![Just(1), Just(3), Just(usize::MAX)];
+    prop_oneof![
+        4 => (0usize..10, 0u64..12).prop_map(|(wire, after)| Act::Push(wire, after)),
+        1 => (limit, 0u64..6).prop_map(|(limit, passed)| Act::Take(limit, passed)),
+    ]
+}
+
+proptest! {
+    /// Frames are taken in the order of a sorted list, whatever was taken before; more wires than there are runs.
+    #[test]
+    fn what_comes_between_takes_is_in_order(acts in prop::collection::vec(act(), 0..200)) {
+        let wires = wires(10);
+        let (inbox, mut due) = (Inbox::new(), Batch::default());
+        let mut model: Vec<(u64, usize, u16)> = Vec::new();
+        let mut now = 0;
+        for (number, act) in (0..).zip(acts) {
+            match act {
+                Act::Push(wire, after) => {
+                    let mut item = frame(number);
+                    if let Item::Frame(packet) = &mut item {
+                        packet.meta.rcvif = Some(wires[wire]);
+                    }
+                    inbox.push(Instant::from_nanos(now + after), item);
+                    model.push((now + after, wire, number));
+                    model.sort_unstable();
+                }
+                Act::Take(limit, passed) => {
+                    now += passed;
+                    let is_due = model.iter().take_while(|(at, ..)| *at <= now).count();
+                    let expected: Vec<u16> =
+                        model.drain(..is_due.min(limit)).map(|(.., n)| n).collect();
+                    let taken = inbox.take_due(Instant::from_nanos(now), limit, &mut due);
+                    let seen: Vec<u16> = due.drain().map(|item| self::number(&item)).collect();
+                    prop_assert_eq!(seen, expected);
+                    prop_assert_eq!(taken.next, model.first().map(|(at, ..)| Instant::from_nanos(*at)));
+                }
+            }
+            prop_assert_eq!(inbox.next(), model.first().map(|(at, ..)| Instant::from_nanos(*at)));
+            prop_assert_eq!(inbox.last(), model.last().map(|(at, ..)| Instant::from_nanos(*at)));
+            prop_assert_eq!(inbox.len(), model.len());
+        }
+    }
+}
+
 /// What one sends: when each item arrives, and what it is.
 type Sent = Vec<(u64, Item)>;
 

@@ -229,23 +229,20 @@ impl<K: Ord + Copy, V> Heap<K, V> {
     /// Where the least child of a place is, if it has any.
     #[inline(always)]
     fn least_child(&self, place: usize) -> Option<usize> {
+        // Without a branch if that can be: which one is less cannot be foretold.
+        let lesser = |one: (usize, K), other: (usize, K)| if other.1 < one.1 { other } else { one };
         let left = ARITY * place + 1;
         let least = match self.order.get(left..)? {
             [a, b, c, d, ..] => {
-                // As few branches as can be: which one is the least cannot be foretold.
-                let (first, low) = if b.0 < a.0 { (1, b.0) } else { (0, a.0) };
-                let (second, other) = if d.0 < c.0 { (3, d.0) } else { (2, c.0) };
-                if other < low { second } else { first }
+                let (first, second) = (lesser((0, a.0), (1, b.0)), lesser((2, c.0), (3, d.0)));
+                lesser(first, second)
             }
-            [a, b, c] => {
-                let (first, low) = if b.0 < a.0 { (1, b.0) } else { (0, a.0) };
-                if c.0 < low { 2 } else { first }
-            }
-            [a, b] => usize::from(b.0 < a.0),
-            [_] => 0,
+            [a, b, c] => lesser(lesser((0, a.0), (1, b.0)), (2, c.0)),
+            [a, b] => lesser((0, a.0), (1, b.0)),
+            [a] => (0, a.0),
             [] => return None,
         };
-        Some(left + least)
+        Some(left + least.0)
     }
 
     /// Has an entry at `place`.

@@ -134,13 +134,22 @@ impl LinkConfig {
     /// True when every frame arrives at the moment it is sent, as it is: there is nothing to
     /// emulate, and a segment that stands for several frames need not be cut.
     pub(crate) fn is_transparent(&self) -> bool {
+        self.state == Carrier::Up
+            && self.rate_bps.is_none()
+            && self.delay.is_zero()
+            && !self.is_impaired()
+    }
+
+    /// True when frames are lost, changed, held up or put out of order, other than by the rate, the delay and the queue
+    /// that every link may have.
+    pub(super) fn is_impaired(&self) -> bool {
         // Without `..`: of a new impairment it must be said that frames have to be cut for it.
         let LinkConfig {
-            state,
-            rate_bps,
+            state: _,
+            rate_bps: _,
             overhead_bytes: _,
             queue,
-            delay,
+            delay: _,
             jitter,
             loss,
             duplicate,
@@ -148,16 +157,13 @@ impl LinkConfig {
             corrupt,
             corrupt_undetected,
         } = self;
-        *state == Carrier::Up
-            && rate_bps.is_none()
-            && !matches!(queue.discipline, Discipline::TokenBucket { .. })
-            && delay.is_zero()
-            && *jitter == Jitter::None
-            && *loss == Loss::None
-            && *duplicate == 0.0
-            && reorder.probability == 0.0
-            && corrupt.is_none()
-            && corrupt_undetected.is_none()
+        matches!(queue.discipline, Discipline::TokenBucket { .. })
+            || *jitter != Jitter::None
+            || *loss != Loss::None
+            || *duplicate != 0.0
+            || reorder.probability != 0.0
+            || corrupt.is_some()
+            || corrupt_undetected.is_some()
     }
 }
 

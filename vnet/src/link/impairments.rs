@@ -1,7 +1,7 @@
 //! The stages that most links do not have.
 
 use super::bucket::Bucket;
-use super::config::{Discipline, Jitter, LinkConfig, Loss as LossModel, Reorder};
+use super::config::{Discipline, LinkConfig};
 use super::corrupt::Corrupt;
 use super::delay::{Overtake, Vary};
 use super::loss::Loss;
@@ -62,28 +62,7 @@ impl Impairments {
 
     /// True when a link that is configured like this has one of them.
     pub(super) fn are_in(config: &LinkConfig) -> bool {
-        // Without `..`: of a new stage it must be said whether it is one of these.
-        let LinkConfig {
-            state: _,
-            rate_bps: _,
-            overhead_bytes: _,
-            queue,
-            delay: _,
-            jitter,
-            loss,
-            duplicate,
-            reorder,
-            corrupt,
-            corrupt_undetected,
-        } = config;
-        let queue = &queue.discipline;
-        matches!(queue, Discipline::Red(_) | Discipline::TokenBucket { .. })
-            || *jitter != Jitter::None
-            || *loss != LossModel::None
-            || *duplicate > 0.0
-            || *reorder != Reorder::default()
-            || corrupt.is_some()
-            || corrupt_undetected.is_some()
+        config.is_impaired() || matches!(config.queue.discipline, Discipline::Red(_))
     }
 
     /// Sets all of them as a link is configured.

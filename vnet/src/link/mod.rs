@@ -330,17 +330,13 @@ impl Link {
     /// frame check sequence shows it: it does not arrive.
     #[inline]
     pub(crate) fn breaks(&mut self, len: usize) -> bool {
-        match &mut self.impairments {
-            Some(impairments) => impairments.corrupt.hits(len) && self.broken(len),
-            None => false,
+        let Some(Impairments { corrupt, .. }) = self.impairments.as_deref_mut() else {
+            return false;
+        };
+        if !corrupt.hits(len) {
+            return false;
         }
-    }
-
-    #[cold]
-    fn broken(&mut self, len: usize) -> bool {
-        if let Some(impairments) = &mut self.impairments {
-            impairments.corrupt.skip(len);
-        }
+        corrupt.skip(len);
         self.stats.corrupted += 1;
         self.take_back(len);
         true

@@ -302,13 +302,14 @@ impl<W> Agenda<W> {
             .min()
     }
 
-    /// Removes and returns the next event. [`disarm`] decides whether it is still wanted.
-    #[inline(always)]
+    /// Removes and returns the next event.
+    #[cfg(test)]
     pub(super) fn pop(&mut self) -> Option<(Instant, Event<W>)> {
         self.pop_first(self.first()?)
     }
 
-    /// Removes and returns the next event, which is at `first`.
+    /// Removes and returns the next event, which is at [`first`](Agenda::first). [`disarm`] decides whether it is still
+    /// wanted.
     #[inline(always)]
     pub(super) fn pop_first(&mut self, first: Place) -> Option<(Instant, Event<W>)> {
         let (at, of) = first;

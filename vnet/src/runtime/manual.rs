@@ -147,18 +147,18 @@ impl Driver for Manual {
                 agenda.happened(at, what);
             }
             let is_due = |at| at <= now.max(self.now());
-            let has_due = agenda.next().is_some_and(is_due);
-            if !has_due || budget == 0 {
-                if !has_due {
+            let due = agenda.first().filter(|(at, _)| is_due(*at));
+            let Some(first) = due.filter(|_| budget > 0) else {
+                if due.is_none() {
                     self.reach(now);
                 }
                 agenda.forget_dead();
                 // The embedder may poll as often as it likes before its clock moves.
                 agenda.end_rounds();
                 break agenda.next();
-            }
+            };
             budget -= 1;
-            let due = agenda.pop();
+            let due = agenda.pop_first(first);
             drop(agenda);
             if let Some((at, event)) = due {
                 let (what, done) = self.act(at, event);

@@ -2,6 +2,8 @@
 //! long list have another form ([`flat`](crate::ip::flat)), so what counts is that a list takes no more memory than its
 //! routes: networks of a thousand routers have hundreds of routes in each of them.
 
+use std::ops::Range;
+
 use prefix_trie::{Prefix, PrefixMap};
 use smallvec::{SmallVec, smallvec};
 
@@ -32,21 +34,15 @@ impl<F: Family> Default for Table<F> {
     }
 }
 
-/// Where the routes to a prefix begin in a list, or would.
+/// Where the routes of a list to a prefix are.
 #[inline]
-fn begin<F: Family>(few: &[Route<F>], net: F::Net) -> usize {
-    match few.len() <= VERY_FEW {
+fn same<F: Family>(few: &[Route<F>], net: F::Net) -> Range<usize> {
+    let begin = match few.len() <= VERY_FEW {
         true => few.iter().take_while(|route| route.dst < net).count(),
         false => few.partition_point(|route| route.dst < net),
-    }
-}
-
-/// The routes of a list from one on that are to the same prefix.
-#[inline]
-fn group<F: Family>(few: &[Route<F>], begin: usize) -> &[Route<F>] {
-    let rest = &few[begin..];
-    let same = |route: &&Route<F>| route.dst == rest[0].dst;
-    &rest[..rest.iter().take_while(same).count()]
+    };
+    let same = few[begin..].iter().take_while(|route| route.dst == net);
+    begin..begin + same.count()
 }
 
 /// The routes of a list to the longest prefix that `net` is in, itself included.
@@ -58,7 +54,7 @@ fn longest_around<F: Family>(few: &[Route<F>], mut net: F::Net) -> Option<&[Rout
         let last = few.get(behind.checked_sub(1)?)?.dst;
         let common = common::<F>(last, net);
         if common == last {
-            return Some(group(few, begin(few, last)));
+            return Some(&few[same(few, last)]);
         }
         net = common;
     }
@@ -80,10 +76,7 @@ impl<F: Family> Table<F> {
     /// The routes to a prefix.
     pub(super) fn get(&self, net: F::Net) -> &[Route<F>] {
         match self {
-            Table::Few(few) => match begin(few, net) {
-                at if few.get(at).is_some_and(|route| route.dst == net) => group(few, at),
-                _ => &[],
-            },
+            Table::Few(few) => &few[same(few, net)],
             Table::Many(many) => many.get(&net).map_or(&[], |list| list),
         }
     }
@@ -92,10 +85,8 @@ impl<F: Family> Table<F> {
     pub(super) fn get_mut(&mut self, net: F::Net) -> &mut [Route<F>] {
         match self {
             Table::Few(few) => {
-                let at = begin(few, net);
-                let same = few[at..].iter().take_while(|route| route.dst == net);
-                let count = same.count();
-                &mut few[at..at + count]
+                let same = same(few, net);
+                &mut few[same]
             }
             Table::Many(many) => many.get_mut(&net).map_or(&mut [], |list| list),
         }
@@ -127,10 +118,8 @@ impl<F: Family> Table<F> {
     pub(super) fn remove(&mut self, net: F::Net, metric: u32) -> Option<Route<F>> {
         match self {
             Table::Few(few) => {
-                let at = begin(few, net);
-                let of_it = few[at..].iter().take_while(|route| route.dst == net);
-                let nth = of_it.map(|route| route.metric).position(|m| m == metric)?;
-                Some(few.remove(at + nth))
+                let at = same(few, net).find(|at| few[*at].metric == metric)?;
+                Some(few.remove(at))
             }
             Table::Many(many) => {
                 let list = many.get_mut(&net)?;

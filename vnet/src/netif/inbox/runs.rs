@@ -50,18 +50,16 @@ impl Runs {
     /// Adds an arrival whose number is above those of all others. One that would need yet another run is returned.
     #[inline]
     pub(super) fn push(&mut self, arrival: Arrival) -> Result<(), Arrival> {
-        match self.first.back() {
-            Some(last) if !may_follow(&arrival, last) => self.push_to_more(arrival),
-            None if self.in_more > 0 => {
-                self.first.push_back(arrival);
-                self.find_next();
-                Ok(())
-            }
-            _ => {
-                self.first.push_back(arrival);
-                Ok(())
-            }
+        let may_be_next = match self.first.back() {
+            Some(last) if !may_follow(&arrival, last) => return self.push_to_more(arrival),
+            Some(_) => false,
+            None => self.in_more > 0,
+        };
+        self.first.push_back(arrival);
+        if may_be_next {
+            self.find_next();
         }
+        Ok(())
     }
 
     #[inline(never)]

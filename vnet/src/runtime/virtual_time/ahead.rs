@@ -378,8 +378,8 @@ impl Virtual {
     fn carry_out_window(&self, end: Instant) -> bool {
         loop {
             let event = own::with(|own| {
-                let next = own.agenda.next()?;
-                (next < end).then(|| own.agenda.pop()).flatten()
+                let first = own.agenda.first().filter(|(at, _)| *at < end);
+                own.agenda.pop_first(first?)
             });
             let Some((at, event)) = event else {
                 return false;

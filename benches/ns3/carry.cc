@@ -24,6 +24,7 @@
 #include <iostream>
 #include <memory>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <sys/resource.h>
 #include <vector>
@@ -54,13 +55,19 @@ ProcessorSeconds()
     return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-// The most memory that was resident, in bytes.
+// The most memory that was resident, in bytes. That of getrusage() includes the program that has started this one.
 long
 Peak()
 {
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    return usage.ru_maxrss * 1024L;
+    std::ifstream status("/proc/self/status");
+    for (std::string line; std::getline(status, line);)
+    {
+        if (line.rfind("VmHWM:", 0) == 0)
+        {
+            return std::stol(line.substr(6)) * 1024L;
+        }
+    }
+    throw std::runtime_error("/proc/self/status: no VmHWM");
 }
 
 // What a flow sends and has received. It holds its sockets.

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::base::time::{Duration, nanos};
 use crate::instance::cores::VnetCore;
+use crate::instance::phase::Entry;
 use crate::instance::site::{Site, here};
 use crate::instance::{Gone, Waited};
 use crate::packet::Cx;
@@ -112,6 +113,18 @@ impl<I: Copy + Into<SocketId>> Handle<I> {
             f(s, cx, id)
         });
         Ok(done.flat()?)
+    }
+
+    /// Does what neither waits nor sends, nor moves a deadline, without an entry into the vnet; `None` when that is gone.
+    #[inline]
+    pub(super) fn beside<R>(&self, f: impl FnOnce(&mut Stack, I) -> R) -> Option<R> {
+        let mut done = None;
+        self.0.core.alive(|live| {
+            if live.inside.phase.admits(Entry::User) {
+                done = Some(f(&mut live.inside.stack, self.0.id));
+            }
+        });
+        done
     }
 
     /// Runs `attempt` until it does something else than to say [`SocketError::WouldBlock`]; waits

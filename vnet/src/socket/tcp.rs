@@ -265,10 +265,18 @@ impl TcpStream {
         if len == 0 {
             return Ok(0);
         }
-        let reserved = self.0.run(wait, Interest::Write, |s, _, id| {
+        let reserve = |s: &mut Stack, id| {
             let n = space(s, id)?.min(len).min(CHUNK);
             s.tcp.reserve(id, n).map(|()| n)
-        })?;
+        };
+        // Mostly there is space. That it is taken concerns nobody else.
+        let reserved = match self.0.beside(reserve) {
+            None | Some(Err(SocketError::WouldBlock)) => {
+                self.0
+                    .run(wait, Interest::Write, |s, _, id| reserve(s, id))?
+            }
+            Some(reserved) => reserved?,
+        };
         // The copy is made outside the vnet's lock; the space is ours already.
         let parts = data.iter().map(|part| &part[..]);
         let copy = self.0.core().system.pool.copy(reserved, parts);

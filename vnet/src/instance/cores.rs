@@ -103,6 +103,12 @@ impl Sched {
         }
     }
 
+    /// True when the driver will service the vnet by then anyway. Whoever asks has left before what is to be found then.
+    #[inline]
+    pub(crate) fn comes_up_by(&self, at: Instant) -> bool {
+        self.armed.load(Ordering::Acquire) <= at.as_nanos()
+    }
+
     /// Counts a timer that is set in the vnet; says how many there were before.
     pub(crate) fn count_timer(&self) -> u64 {
         self.timers.fetch_add(1, Ordering::Relaxed)

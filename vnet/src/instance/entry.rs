@@ -317,7 +317,7 @@ impl VnetCore {
     /// Makes sure that the driver comes back at `at`, which may be never.
     #[inline]
     fn arm(self: &Arc<Self>, at: Instant) {
-        if at.as_nanos() < self.sched.armed.load(Ordering::Acquire) {
+        if !self.sched.comes_up_by(at) {
             self.driver.ready(self, at);
         }
     }

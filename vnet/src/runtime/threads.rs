@@ -215,13 +215,13 @@ impl Shared {
     }
 
     fn set_timer(&self, vnet: &Arc<VnetCore>, at: Instant) {
-        // Moved under the lock only, so that the entry is where it says.
-        let armed = &vnet.sched.armed;
-        if at.as_nanos() >= armed.load(Ordering::Acquire) {
+        if vnet.sched.comes_up_by(at) {
             return;
         }
+        // Moved under the lock only, so that the entry is where it says.
         let mut sleep = self.sleep.lock();
-        if at.as_nanos() >= armed.fetch_min(at.as_nanos(), Ordering::AcqRel) {
+        let before = (vnet.sched.armed).fetch_min(at.as_nanos(), Ordering::AcqRel);
+        if at.as_nanos() >= before {
             return;
         }
         let first = sleep.next().is_none_or(|next| at < next);

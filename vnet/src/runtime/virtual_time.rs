@@ -456,8 +456,13 @@ impl Driver for Virtual {
             return own::ready(vnet, at);
         }
         let now = self.now();
+        let at = at.max(now);
+        // The usual case. The lock is for those that are to come up earlier.
+        if vnet.sched.comes_up_by(at) {
+            return;
+        }
         let mut world = self.world.lock();
-        let at = world.agenda.soon(at.max(now), now);
+        let at = world.agenda.soon(at, now);
         match &mut world.apart {
             None => world.agenda.push_service(vnet, at),
             // A thread of which the system does not know; the agendas of parts are not at hand.

@@ -165,6 +165,8 @@ pub(crate) struct Inside {
     pub(crate) drain: Option<Box<Drain>>,
     pub(crate) journal: Journal,
     pub(super) due: Batch,
+    /// When this entry wants the next one besides what the stack has due: for what is in the inbox.
+    pub(super) come_again: Instant,
 }
 
 impl Live {
@@ -217,6 +219,7 @@ impl VnetCore {
                         drain: None,
                         journal: Journal::default(),
                         due: Batch::default(),
+                        come_again: Instant::MAX,
                     },
                     failure: None,
                     rng,

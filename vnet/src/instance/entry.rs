@@ -277,7 +277,8 @@ impl VnetCore {
             true => self.driver.processor_time(),
             false => None,
         };
-        let (result, panic) = self.enter(Entry::Service, |Inside { stack, due, .. }, cx| {
+        let (result, panic) = self.enter(Entry::Service, |inside, cx| {
+            let Inside { stack, due, .. } = inside;
             cx.stats.services += 1;
             cx.out.extent = Extent::Traffic;
             let taken = self.inbox.take_or_shed(cx.now, SERVICE_BATCH, due);
@@ -289,7 +290,12 @@ impl VnetCore {
             cx.stats.overflowed(taken.overflowed);
             rx::take_in_all(stack, cx, due);
             stack.on_deadline(cx);
-            taken.next
+            // What is due already is for later: others are to have the thread first.
+            match taken.next {
+                Some(next) if next > cx.now => inside.come_again = next,
+                overdue => return overdue,
+            }
+            None
         });
         if began.is_some() {
             self.charge(began, measured);
@@ -481,7 +487,12 @@ impl Live {
             out,
         };
         f(inside, &mut cx);
-        let Inside { stack, drain, .. } = inside;
+        let Inside {
+            stack,
+            drain,
+            come_again,
+            ..
+        } = inside;
         let extent = std::mem::take(&mut cx.out.extent);
         if extent == Extent::Nothing {
             debug_assert!(
@@ -505,7 +516,8 @@ impl Live {
             stack.is_rest_settled(),
             "what is not marked has not changed"
         );
-        let next = stack.next_deadline();
+        let again = std::mem::replace(come_again, Instant::MAX);
+        let next = stack.next_deadline().min(again);
         #[cfg(test)]
         if planted(LATE) {
             return next;

@@ -191,7 +191,7 @@ impl Outside {
         });
         let from_vnet = Arc::new(Inbox::new());
         let weak = Arc::downgrade(&bell);
-        from_vnet.set_doorbell(weak);
+        from_vnet.set_doorbell(weak, false);
         let news = wire.plug_in(
             End::B,
             Plug {

@@ -116,10 +116,11 @@ impl<K: Ord + Copy, V> Heap<K, V> {
         self.order.first().map(|(key, _)| *key)
     }
 
-    /// The value of the least key.
-    pub(crate) fn first(&self) -> Option<&V> {
+    /// The entry of the least key.
+    #[inline]
+    pub(crate) fn first(&self) -> Option<(Ticket, &V)> {
         let (_, ticket) = *self.order.first()?;
-        Some(&self.entries.as_ref()?.get(ticket)?.1)
+        Some((ticket, &self.entries.as_ref()?.get(ticket)?.1))
     }
 
     /// Removes the entry of the least key.

@@ -76,8 +76,6 @@ pub(crate) struct VnetCore {
 pub(crate) struct Sched {
     /// The driver's own state; zero at first.
     pub state: AtomicU8,
-    /// When the driver will service the vnet anyway, in nanoseconds.
-    pub armed: AtomicU64,
     /// The vnet comes up no more.
     pub gone: AtomicBool,
     /// More comes in than the vnet can take in.
@@ -94,19 +92,12 @@ impl Sched {
     fn new() -> Sched {
         Sched {
             state: AtomicU8::new(0),
-            armed: AtomicU64::new(u64::MAX),
             gone: AtomicBool::new(false),
             behind: AtomicBool::new(false),
             noted: AtomicU64::new(Ticket::default().data().as_ffi()),
             timers: AtomicU64::new(0),
             scripts: AtomicU32::new(0),
         }
-    }
-
-    /// True when the driver will service the vnet by then anyway. Whoever asks has left before what is to be found then.
-    #[inline]
-    pub(crate) fn comes_up_by(&self, at: Instant) -> bool {
-        self.armed.load(Ordering::Acquire) <= at.as_nanos()
     }
 
     /// Counts a timer that is set in the vnet; says how many there were before.
@@ -229,7 +220,7 @@ impl VnetCore {
         });
         system.directory.welcome(&core.name, &core.messages);
         let weak = Arc::downgrade(&core);
-        core.inbox.set_doorbell(weak);
+        core.inbox.set_doorbell(weak, core.driver.is_punctual());
         core
     }
 
@@ -239,7 +230,7 @@ impl VnetCore {
         let remains = Remains(std::mem::replace(&mut *self.state.lock(), State::Gone));
         // A thread that ends may know it a little longer; what happens must not depend on that. It comes up no more.
         self.sched.gone.store(true, Ordering::Release);
-        self.sched.armed.store(0, Ordering::Release);
+        self.inbox.armed.end();
         remains
     }
 }

@@ -199,6 +199,11 @@ pub(crate) trait Driver: Schedule {
     /// does the same.
     fn called(&self) {}
 
+    /// Whether each vnet comes up as soon as the time has come for which it is armed.
+    fn is_punctual(&self) -> bool {
+        true
+    }
+
     /// Takes over a vnet that a thread has made ready and will not service itself. Only the driver
     /// under which the calling threads service vnets has any.
     fn delegate(&self, _vnet: Arc<VnetCore>) {}

@@ -323,7 +323,7 @@ impl VnetCore {
     /// Makes sure that the driver comes back at `at`, which may be never.
     #[inline]
     fn arm(self: &Arc<Self>, at: Instant) {
-        if !self.sched.comes_up_by(at) {
+        if !self.inbox.armed.by(at) {
             self.driver.ready(self, at);
         }
     }

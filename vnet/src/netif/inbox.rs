@@ -13,7 +13,7 @@ mod shares;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use smallvec::SmallVec;
@@ -64,9 +64,61 @@ pub(crate) trait Doorbell: Send + Sync {
 /// senders has put its frames in first.
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,
-    doorbell: OnceLock<Weak<dyn Doorbell>>,
+    doorbell: OnceLock<Owner>,
+    /// When its owner is to come up.
+    pub(crate) armed: Armed,
     /// The part of a simulation that its vnet is in, while parts are carried out apart; zero otherwise.
     part: AtomicU32,
+}
+
+/// Who is to be told of new items.
+struct Owner {
+    doorbell: Weak<dyn Doorbell>,
+    /// It comes up as soon as the time has come for which it is armed.
+    is_punctual: bool,
+}
+
+/// When somebody is to come up, as the driver has it noted. It is beside what there will be to take then, so that nobody
+/// is rung who comes up anyway.
+#[derive(Debug)]
+pub(crate) struct Armed(AtomicU64);
+
+impl Armed {
+    const fn new() -> Armed {
+        Armed(AtomicU64::new(u64::MAX))
+    }
+
+    /// True for who comes up by then anyway. Whoever asks has left before what is to be found then.
+    #[inline]
+    pub(crate) fn by(&self, at: Instant) -> bool {
+        self.0.load(Ordering::Acquire) <= at.as_nanos()
+    }
+
+    /// Says that it is to come up at `at`; false when it does so by then anyway.
+    #[inline]
+    pub(crate) fn arm(&self, at: Instant) -> bool {
+        at.as_nanos() < self.0.fetch_min(at.as_nanos(), Ordering::AcqRel)
+    }
+
+    /// Notes that it comes up, if it was to do so at `at`.
+    #[inline]
+    pub(crate) fn disarm(&self, at: Instant) -> bool {
+        let (here, never) = (at.as_nanos(), u64::MAX);
+        self.0
+            .compare_exchange(here, never, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// It comes up no more.
+    pub(crate) fn end(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+
+    /// As if it had never been armed.
+    #[cfg(test)]
+    pub(crate) fn reset(&self) {
+        self.0.store(u64::MAX, Ordering::Release);
+    }
 }
 
 /// An item for an inbox of another part of a simulation.
@@ -167,13 +219,18 @@ impl Inbox {
         Inbox {
             queue: Mutex::new(Rank::Inbox, Queue::default()),
             doorbell: OnceLock::new(),
+            armed: Armed::new(),
             part: AtomicU32::new(0),
         }
     }
 
-    /// Says who is to be told of new items, as long as it is there. The first call counts.
-    pub(crate) fn set_doorbell(&self, doorbell: Weak<dyn Doorbell>) {
-        let _ = self.doorbell.set(doorbell);
+    /// Says who is to be told of new items, as long as it is there, and whether it comes up as soon as the time has come for
+    /// which it is armed: it need not be told then what it will find. The first call counts.
+    pub(crate) fn set_doorbell(&self, doorbell: Weak<dyn Doorbell>, is_punctual: bool) {
+        let _ = self.doorbell.set(Owner {
+            doorbell,
+            is_punctual,
+        });
     }
 
     /// Queues an item that arrives at `at`. A frame for which its wire has no room is counted and
@@ -391,7 +448,13 @@ impl Inbox {
 impl Bell for Inbox {
     #[inline]
     fn ring(&self, at: Instant) {
-        if let Some(doorbell) = self.doorbell.get().and_then(Weak::upgrade) {
+        let Some(owner) = self.doorbell.get() else {
+            return;
+        };
+        if owner.is_punctual && self.armed.by(at) {
+            return;
+        }
+        if let Some(doorbell) = owner.doorbell.upgrade() {
             doorbell.ring(at);
         }
     }

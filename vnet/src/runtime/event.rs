@@ -24,10 +24,10 @@ use crate::instance::task::Task;
 const RECENT: usize = 32;
 
 /// Something that will happen.
-pub(super) enum Event<W> {
+pub(super) enum Event<W, V = Weak<VnetCore>> {
     /// A vnet has frames or deadlines. A weak reference: an agenda that kept vnets alive would
     /// keep the system alive that owns the agenda.
-    Service(Weak<VnetCore>),
+    Service(V),
     /// A wait ends.
     Timeout(W),
     /// The time that a thread's calls cost has passed.
@@ -37,6 +37,9 @@ pub(super) enum Event<W> {
     /// A timer fires.
     Wake(Waker),
 }
+
+/// Something that happens now, with the vnet of a service if that is still there.
+pub(super) type Coming<W> = Event<W, Option<Arc<VnetCore>>>;
 
 /// An agenda of a part of a simulation: nobody waits there.
 pub(super) type PartAgenda = Agenda<Infallible>;
@@ -51,6 +54,18 @@ impl<W> Event<W> {
             }
             Event::Poll(task) => Some((task.owner(), Event::Poll(task))),
             Event::Timeout(_) | Event::Paid(_) | Event::Wake(_) => None,
+        }
+    }
+
+    /// It comes up.
+    #[inline]
+    fn come(self) -> Coming<W> {
+        match self {
+            Event::Service(vnet) => Event::Service(vnet.upgrade()),
+            Event::Timeout(waits) => Event::Timeout(waits),
+            Event::Paid(waits) => Event::Paid(waits),
+            Event::Poll(task) => Event::Poll(task),
+            Event::Wake(waker) => Event::Wake(waker),
         }
     }
 }
@@ -71,16 +86,13 @@ impl Event<Infallible> {
 ///
 /// Must not be called while a lock of the driver is held: the reference that is dropped here may be
 /// the last one; the system is then dropped with it, and stops the driver.
-pub(super) fn disarm(vnet: &Weak<VnetCore>, at: Instant) -> Option<Arc<VnetCore>> {
-    let vnet = vnet.upgrade()?;
+#[inline]
+pub(super) fn disarm(vnet: Option<Arc<VnetCore>>, at: Instant) -> Option<Arc<VnetCore>> {
+    let vnet = vnet?;
     if vnet.sched.gone.load(Ordering::Acquire) {
         return None;
     }
-    let armed = &vnet.sched.armed;
-    armed
-        .compare_exchange(at.as_nanos(), u64::MAX, Ordering::AcqRel, Ordering::Acquire)
-        .ok()?;
-    Some(vnet)
+    vnet.inbox.armed.disarm(at).then_some(vnet)
 }
 
 /// The number of the vnet that is current on this thread, if it is one of `driver`'s, and how many timers have been
@@ -120,6 +132,9 @@ pub(super) struct Agenda<W> {
     /// The time of the most recent event.
     reached: Instant,
     heap: Heap<Pair, Event<W>>,
+    /// The service that is carried out, and where it is in the heap still: mostly its vnet is to come up again, and the
+    /// entry is moved there.
+    serving: Option<(Pair, Ticket)>,
     /// Timers, separate from the rest because wakers are cancelled by their time.
     timers: BTreeMap<TimerKey, Waker>,
     /// How much was scheduled that is of no vnet, or for a time already reached.
@@ -155,6 +170,7 @@ impl<W> Agenda<W> {
             due: VecDeque::new(),
             reached: Instant::ZERO,
             heap: Heap::default(),
+            serving: None,
             timers: BTreeMap::new(),
             scheduled: 0,
             part: 0,
@@ -207,11 +223,12 @@ impl<W> Agenda<W> {
     /// Schedules service of `vnet` at `at`, unless it already comes up by then.
     #[inline(always)]
     pub(super) fn push_service(&mut self, vnet: &Arc<VnetCore>, at: Instant) {
-        let before = vnet.sched.armed.fetch_min(at.as_nanos(), Ordering::AcqRel);
-        if at.as_nanos() >= before {
+        if !vnet.inbox.armed.arm(at) {
             return;
         }
         let old = vnet.sched.ticket();
+        // Its entry is for what comes now.
+        self.serving = self.serving.filter(|(_, ticket)| *ticket != old);
         let place = (at, vnet.number);
         if self.is_due(at) {
             self.heap.remove(old);
@@ -304,14 +321,16 @@ impl<W> Agenda<W> {
 
     /// Removes and returns the next event.
     #[cfg(test)]
-    pub(super) fn pop(&mut self) -> Option<(Instant, Event<W>)> {
-        self.pop_first(self.first()?)
+    pub(super) fn pop(&mut self) -> Option<(Instant, Coming<W>)> {
+        let next = self.pop_first(self.first()?);
+        self.is_over();
+        next
     }
 
-    /// Removes and returns the next event, which is at [`first`](Agenda::first). [`disarm`] decides whether it is still
-    /// wanted.
+    /// Returns the next event, which is at [`first`](Agenda::first), and removes it; a service as soon as that
+    /// [is over](Agenda::is_over). [`disarm`] decides whether it is still wanted.
     #[inline(always)]
-    pub(super) fn pop_first(&mut self, first: Place) -> Option<(Instant, Event<W>)> {
+    pub(super) fn pop_first(&mut self, first: Place) -> Option<(Instant, Coming<W>)> {
         let (at, of) = first;
         if at > self.reached || of > self.round_ends {
             self.reached = self.reached.max(at);
@@ -319,13 +338,26 @@ impl<W> Agenda<W> {
             self.charging = self.costs.count(&mut self.rounds, self.reached);
         }
         if self.due.front().is_some_and(|(place, _)| *place == first) {
-            return self.due.pop_front().map(|(_, event)| (at, event));
+            return self.due.pop_front().map(|(_, event)| (at, event.come()));
         }
         if self.heap.next() == Some(key(first)) {
-            return self.heap.pop().map(|(_, event)| (at, event));
+            if let Some((ticket, Event::Service(vnet))) = self.heap.first() {
+                let vnet = vnet.upgrade();
+                self.serving = Some((key(first), ticket));
+                return Some((at, Event::Service(vnet)));
+            }
+            return self.heap.pop().map(|(_, event)| (at, event.come()));
         }
         let (_, waker) = self.timers.pop_first()?;
         Some((at, Event::Wake(waker)))
+    }
+
+    /// The event that came up last is over.
+    #[inline]
+    pub(super) fn is_over(&mut self) {
+        if let Some((_, ticket)) = self.serving.take() {
+            self.heap.remove(ticket);
+        }
     }
 
     /// The number of entries.
@@ -374,6 +406,7 @@ impl<W> Agenda<W> {
     pub(super) fn join(&mut self, mut other: PartAgenda) {
         self.reached = self.reached.max(other.reached);
         self.scheduled = self.scheduled.max(other.scheduled);
+        other.is_over();
         let due = other.due.into_iter();
         self.due
             .extend(due.map(|(place, event)| (place, event.into_any())));
@@ -422,7 +455,7 @@ impl<W> Agenda<W> {
         while self.due.front().is_some_and(|(_, e)| e.is_dead()) {
             self.due.pop_front();
         }
-        while self.heap.first().is_some_and(Event::is_dead) {
+        while self.heap.first().is_some_and(|(_, e)| e.is_dead()) {
             self.heap.pop();
         }
         if self.heap.is_empty() && self.sweep_at > FEW_ENTRIES {
@@ -438,6 +471,7 @@ impl<W> Agenda<W> {
         let mut services: Vec<(Place, Arc<VnetCore>)> = self
             .heap
             .iter()
+            .filter(|(key, _)| self.serving.is_none_or(|(serving, _)| *key != serving))
             .map(|(key, event)| (place(key), event))
             .chain(due)
             .filter_map(|(place, event)| match event {
@@ -579,7 +613,7 @@ mod tests {
         let Some((_, Event::Service(vnet))) = agenda.pop() else {
             panic!("there is an entry");
         };
-        assert!(disarm(&vnet, at(2)).is_some_and(|v| Arc::ptr_eq(&v, &alive.core)));
+        assert!(disarm(vnet, at(2)).is_some_and(|v| Arc::ptr_eq(&v, &alive.core)));
         agenda.forget_dead();
         assert_eq!(agenda.next(), None);
         assert!(agenda.heap.is_empty());
@@ -591,14 +625,14 @@ mod tests {
         let mut agenda: Agenda<()> = Agenda::new(free());
         let vnet = system.create("a").expect("a free name");
         let known = Arc::clone(&vnet.core);
-        known.sched.armed.store(u64::MAX, Ordering::Release);
+        known.inbox.armed.reset();
         agenda.push_service(&known, at(0));
         drop(vnet);
         agenda.push_service(&known, at(5));
         let Some((due, Event::Service(it))) = agenda.pop() else {
             panic!("there is an entry");
         };
-        assert!(due == at(0) && disarm(&it, due).is_none());
+        assert!(due == at(0) && disarm(it, due).is_none());
         assert_eq!(agenda.next(), None);
     }
 
@@ -608,7 +642,7 @@ mod tests {
         let system = System::manual(1);
         let mut agenda: Agenda<()> = Agenda::new(free());
         let vnet = system.create("a").expect("a free name");
-        vnet.core.sched.armed.store(u64::MAX, Ordering::Release);
+        vnet.core.inbox.armed.reset();
         for now in 0..1000 {
             agenda.push_service(&vnet.core, at(1_000_000));
             agenda.push_service(&vnet.core, at(now));
@@ -616,9 +650,59 @@ mod tests {
             let (due, Event::Service(it)) = agenda.pop().expect("it is due") else {
                 panic!("it is a service");
             };
-            assert!(disarm(&it, due).is_some());
+            assert!(disarm(it, due).is_some());
         }
         assert_eq!((agenda.next(), agenda.last()), (None, None));
+    }
+
+    proptest! {
+        /// That the entry of a service stays until that is over makes no difference, whatever is armed meanwhile.
+        #[test]
+        fn what_is_served_comes_up_as_if_it_had_been_removed_before(
+            acts in prop::collection::vec(prop_oneof![
+                3 => (0..4usize, 0..6u64).prop_map(Some),
+                2 => Just(None),
+            ], 0..200),
+        ) {
+            let sides = [(); 2].map(|()| {
+                let system = System::manual(1);
+                let vnets = ["a", "b", "c", "d"].map(|name| {
+                    let vnet = system.create(name).expect("a free name");
+                    vnet.core.inbox.armed.reset();
+                    vnet
+                });
+                (Agenda::<()>::new(free()), vnets)
+            });
+            let [(mut before, removed), (mut after, kept)] = sides;
+            let mut now = 0;
+            let serve = |agenda: &mut Agenda<()>, is_kept: bool| {
+                agenda.is_over();
+                let (due, Event::Service(it)) = agenda.pop_first(agenda.first()?)? else {
+                    panic!("it is a service");
+                };
+                if !is_kept {
+                    agenda.is_over();
+                }
+                Some((due, disarm(it, due).map(|vnet| vnet.number)))
+            };
+            for act in acts.iter().copied().chain([None; 5]) {
+                match act {
+                    Some((which, ahead)) => {
+                        before.push_service(&removed[which].core, at(now + ahead));
+                        after.push_service(&kept[which].core, at(now + ahead));
+                    }
+                    None => {
+                        let served = serve(&mut before, false);
+                        prop_assert_eq!(serve(&mut after, true), served);
+                        now = served.map_or(now, |(at, _)| now.max(at.as_nanos()));
+                        prop_assert_eq!(after.notes().services.len(), before.notes().services.len());
+                    }
+                }
+            }
+            after.is_over();
+            prop_assert_eq!((after.next(), after.len()), (before.next(), before.len()));
+            prop_assert_eq!((before.next(), before.len()), (None, 0));
+        }
     }
 
     /// Vnets keep the ticket of an entry that has come up. It never finds another entry, even after
@@ -631,7 +715,7 @@ mod tests {
             .map(|n| system.create(&format!("v{n}")).expect("a free name"))
             .collect();
         for vnet in &vnets {
-            vnet.core.sched.armed.store(u64::MAX, Ordering::Release);
+            vnet.core.inbox.armed.reset();
         }
         let mut now = 0;
         let mut round = |order: &mut dyn Iterator<Item = &crate::instance::OwnedVnet>| {
@@ -644,7 +728,7 @@ mod tests {
                     panic!("it is a service");
                 };
                 now = due.as_nanos();
-                served += usize::from(disarm(&it, due).is_some());
+                served += usize::from(disarm(it, due).is_some());
             }
             agenda.forget_dead();
             served

@@ -9,7 +9,7 @@ use std::task::Waker;
 
 use super::clock::WallClock;
 use super::cost::{Costs, VirtualConfig};
-use super::event::{Agenda, Event, disarm, timer_of};
+use super::event::{Agenda, Coming, Event, disarm, timer_of};
 use crate::base::callback;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
@@ -91,7 +91,7 @@ impl Driver for Manual {
 
     fn ready(&self, vnet: &Arc<VnetCore>, at: Instant) {
         // The usual case. The lock is for those that are to come up earlier.
-        if vnet.sched.comes_up_by(at) {
+        if vnet.inbox.armed.by(at) {
             return;
         }
         let now = self.now();
@@ -147,6 +147,7 @@ impl Driver for Manual {
             }
             let mut agenda = self.agenda.lock();
             // Noted here, so that the lock is taken once for each event.
+            agenda.is_over();
             if let Some((at, what)) = happened.take() {
                 agenda.happened(at, what);
             }
@@ -203,13 +204,13 @@ impl Manual {
     fn act(
         &self,
         at: Instant,
-        event: Event<()>,
+        event: Coming<()>,
     ) -> (Option<Happened>, Result<(), callback::Payload>) {
         let mut done = Ok(());
         let what = match event {
             Event::Timeout(()) | Event::Paid(()) => return (None, done),
             Event::Service(vnet) => {
-                let Some(vnet) = disarm(&vnet, at) else {
+                let Some(vnet) = disarm(vnet, at) else {
                     return (None, done);
                 };
                 self.reach(at);

@@ -215,13 +215,12 @@ impl Shared {
     }
 
     fn set_timer(&self, vnet: &Arc<VnetCore>, at: Instant) {
-        if vnet.sched.comes_up_by(at) {
+        if vnet.inbox.armed.by(at) {
             return;
         }
         // Moved under the lock only, so that the entry is where it says.
         let mut sleep = self.sleep.lock();
-        let before = (vnet.sched.armed).fetch_min(at.as_nanos(), Ordering::AcqRel);
-        if at.as_nanos() >= before {
+        if !vnet.inbox.armed.arm(at) {
             return;
         }
         let first = sleep.next().is_none_or(|next| at < next);
@@ -405,7 +404,7 @@ impl Shared {
                 match due {
                     Due::Wake(waker) => self.serve(Job::Wake(waker)),
                     Due::Service(at, vnet) => {
-                        if let Some(vnet) = disarm(&vnet, at).filter(|v| claim(v)) {
+                        if let Some(vnet) = disarm(vnet.upgrade(), at).filter(|v| claim(v)) {
                             self.serve(Job::Due(vnet));
                         }
                     }
@@ -642,6 +641,11 @@ impl Driver for Threads {
                 self.delegate(Arc::clone(vnet));
             }
         }
+    }
+
+    /// The thread that keeps the timers may have to wait for a processor.
+    fn is_punctual(&self) -> bool {
+        false
     }
 
     fn delegate(&self, vnet: Arc<VnetCore>) {

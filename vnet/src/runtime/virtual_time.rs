@@ -274,7 +274,7 @@ impl Virtual {
         }
         match first.and_then(|first| world.agenda.pop_first(first)) {
             Some((at, Event::Service(vnet))) => self.act(world, me, at, || {
-                let vnet = disarm(&vnet, at)?;
+                let vnet = disarm(vnet, at)?;
                 self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
                 vnet.service();
                 Some(Happened::Serviced(vnet.number))
@@ -369,6 +369,7 @@ impl Virtual {
         MOVING.set(moving.was_moving);
         std::mem::forget(moving);
         let mut world = self.world.lock();
+        world.agenda.is_over();
         world.turn = Turn::Free;
         if self.now() > before {
             self.time_moves(&mut world);
@@ -415,6 +416,7 @@ impl Drop for Moving<'_> {
     fn drop(&mut self) {
         MOVING.set(self.was_moving);
         let mut world = self.driver.world.lock();
+        world.agenda.is_over();
         world.end_wait(self.me);
         world.runs.retain(|run| !Arc::ptr_eq(&run.member, self.me));
         world.turn = Turn::Of(Arc::clone(self.me));
@@ -458,7 +460,7 @@ impl Driver for Virtual {
         let now = self.now();
         let at = at.max(now);
         // The usual case. The lock is for those that are to come up earlier.
-        if vnet.sched.comes_up_by(at) {
+        if vnet.inbox.armed.by(at) {
             return;
         }
         let mut world = self.world.lock();

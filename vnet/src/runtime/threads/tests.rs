@@ -6,7 +6,7 @@ use crate::base::trials::{PATIENCE, RETRY};
 fn a_vnet_has_one_timer() {
     let system = System::manual(1);
     let vnet = system.create("a").expect("a free name");
-    vnet.core.sched.armed.store(u64::MAX, Ordering::Release);
+    vnet.core.inbox.armed.reset();
     let shared = Shared::new(ThreadsConfig::default());
     let at = Instant::from_nanos;
     for now in 0..1000 {
@@ -19,7 +19,7 @@ fn a_vnet_has_one_timer() {
             panic!("it is a service");
         };
         drop(sleep);
-        assert!(disarm(&it, due).is_some());
+        assert!(disarm(it.upgrade(), due).is_some());
     }
     assert!(shared.sleep.lock().timers.is_empty());
 }
@@ -80,7 +80,7 @@ fn vnets_that_are_gone_leave_no_heap_of_timers() {
     let shared = Shared::new(ThreadsConfig::default());
     for n in 0..3 * FEW_ENTRIES as u64 {
         let gone = system.create("gone").expect("free again");
-        gone.core.sched.armed.store(u64::MAX, Ordering::Release);
+        gone.core.inbox.armed.reset();
         shared.set_timer(&gone.core, Instant::from_nanos(10 + n));
         drop(gone);
         assert!(shared.sleep.lock().timers.len() <= FEW_ENTRIES);

@@ -386,31 +386,31 @@ impl Virtual {
             };
             own::begin_event();
             let what = match event {
-                Event::Service(vnet) => {
-                    let Some(vnet) = disarm(&vnet, at) else {
-                        continue;
-                    };
+                Event::Service(vnet) => disarm(vnet, at).map(|vnet| {
                     part::reach(at);
                     vnet.service();
                     Happened::Serviced(vnet.number)
-                }
+                }),
                 Event::Poll(task) => {
                     part::reach(at);
                     own::with(|own| own.heard = part::now());
                     task.run();
-                    Happened::Polled(task.number())
+                    Some(Happened::Polled(task.number()))
                 }
                 Event::Wake(waker) => {
                     part::reach(at);
                     own::with(|own| own.heard = part::now());
                     callback::contained("a waker", || waker.wake());
-                    Happened::TimerFired
+                    Some(Happened::TimerFired)
                 }
             };
             own::with(|own| {
-                own.events += 1;
-                own.last = part::now();
-                own.agenda.happened(at, what);
+                own.agenda.is_over();
+                if let Some(what) = what {
+                    own.events += 1;
+                    own.last = part::now();
+                    own.agenda.happened(at, what);
+                }
             });
             if crossing::is_much() {
                 return true;

@@ -454,17 +454,16 @@ impl Driver for Virtual {
     }
 
     fn ready(&self, vnet: &Arc<VnetCore>, at: Instant) {
-        if self.is_in_part() {
-            return own::ready(vnet, at);
-        }
-        let now = self.now();
-        let at = at.max(now);
         // The usual case. The lock is for those that are to come up earlier.
         if vnet.inbox.armed.by(at) {
             return;
         }
+        if self.is_in_part() {
+            return own::ready(vnet, at);
+        }
+        let now = self.now();
         let mut world = self.world.lock();
-        let at = world.agenda.soon(at, now);
+        let at = world.agenda.soon(at.max(now), now);
         match &mut world.apart {
             None => world.agenda.push_service(vnet, at),
             // A thread of which the system does not know; the agendas of parts are not at hand.

@@ -275,8 +275,7 @@ impl Shared {
             if service(&vnet) == Left::Nothing {
                 return;
             }
-            self.share();
-            if last_reading() > until {
+            if last_reading() > until || self.moves_on() {
                 break;
             }
         }
@@ -303,23 +302,19 @@ impl Shared {
                 turns::settle(&vnet, time, left);
                 return;
             }
-            self.share();
-            if turns::is_over(&vnet, time) {
+            if turns::is_over(&vnet, time) || self.moves_on() {
                 turns::settle(&vnet, time, left);
                 return again(vnet);
             }
         }
     }
 
-    /// Hands what waits for this thread to the workers, if it has been servicing vnets for a while, has more to do at one,
-    /// and a worker is free. So a stream through many vnets keeps several processors busy: while one thread is at a vnet's next frames,
-    /// another one takes those before them onward.
-    fn share(&self) {
-        let _ = LOCAL.try_with(|local| {
-            if self.has_help(local) {
-                local.delegate_ready();
-            }
-        });
+    /// Whether this thread leaves the vnet, which has more to do, to a worker, and goes on with what it has made ready. So a
+    /// stream through many vnets keeps several processors busy, and frames stay with the thread in whose cache they are.
+    fn moves_on(&self) -> bool {
+        let moves =
+            LOCAL.try_with(|local| self.has_help(local) && !local.ready.borrow().is_empty());
+        moves == Ok(true)
     }
 
     /// Whether this thread has been servicing vnets for a while, and a worker is free.

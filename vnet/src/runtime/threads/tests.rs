@@ -25,7 +25,7 @@ fn a_vnet_has_one_timer() {
 }
 
 #[test]
-fn what_waits_for_a_thread_that_is_engaged_is_for_free_workers() {
+fn a_thread_that_is_engaged_leaves_the_rest_to_free_workers_and_moves_on() {
     let system = System::manual(1);
     let vnets = ["a", "b"].map(|name| system.create(name).expect("a free name"));
     let shared = Shared::new(ThreadsConfig {
@@ -33,7 +33,6 @@ fn what_waits_for_a_thread_that_is_engaged_is_for_free_workers() {
         ..ThreadsConfig::default()
     });
     LOCAL.with(|local| {
-        let waiting = || local.ready.borrow().len();
         let list = vnets.iter().map(|vnet| Arc::clone(&vnet.core));
         local.ready.borrow_mut().extend(list);
         let began = Instant::from_nanos(7);
@@ -42,30 +41,33 @@ fn what_waits_for_a_thread_that_is_engaged_is_for_free_workers() {
         local
             .now
             .set(began + (SHARE_TIME - Duration::from_nanos(1)));
-        shared.share();
-        assert_eq!(waiting(), 2, "it does not take longer than to wake another");
+        assert!(
+            !shared.moves_on(),
+            "it does not take longer than to wake another"
+        );
         assert_eq!(shared.engaged.load(Ordering::Relaxed), 0);
 
         local.now.set(began + SHARE_TIME);
         shared.engaged.store(2, Ordering::Relaxed);
-        shared.share();
-        assert_eq!(waiting(), 2, "the workers have enough to do");
+        assert!(!shared.moves_on(), "the workers have enough to do");
 
         shared.engaged.store(2, Ordering::Relaxed);
-        shared.share();
-        assert_eq!(waiting(), 0, "a worker is free");
+        assert!(shared.moves_on(), "a worker is free");
+        let ready = std::mem::take(&mut *local.ready.borrow_mut());
+        assert_eq!(ready.len(), 2, "to these");
+        assert!(!shared.moves_on(), "there is nothing to go on with");
         assert_eq!(shared.engaged.load(Ordering::Relaxed), 2, "it counts once");
         // Meanwhile it acts for another system, which does not take long.
         let other = Shared::new(ThreadsConfig::default());
         let inner = other.engage(local);
-        other.share();
+        other.moves_on();
         drop(inner);
         assert_eq!(other.engaged.load(Ordering::Relaxed), 0);
         assert_eq!(shared.engaged.load(Ordering::Relaxed), 2);
         local.now.set(local.now.get() + SHARE_TIME);
         let inner = other.engage(local);
         local.now.set(local.now.get() + SHARE_TIME);
-        other.share();
+        other.moves_on();
         assert_eq!(other.engaged.load(Ordering::Relaxed), 1);
         drop(inner);
         assert_eq!(other.engaged.load(Ordering::Relaxed), 0);

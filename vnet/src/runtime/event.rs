@@ -38,7 +38,8 @@ pub(super) enum Event<W, V = Weak<VnetCore>> {
     Wake(Waker),
 }
 
-/// Something that happens now, with the vnet of a service if that is still there.
+/// Something that happens now, with the vnet of a service if that is still there: perhaps the last reference to it, which must
+/// not be dropped while a lock of the driver is held.
 pub(super) type Coming<W> = Event<W, Option<Arc<VnetCore>>>;
 
 /// An agenda of a part of a simulation: nobody waits there.
@@ -123,8 +124,8 @@ fn place(Pair(at, of): Pair) -> Place {
 const OUTSIDE: u64 = 1 << 62;
 const DUE: u64 = 1 << 63;
 
-/// The pending events of a simulation. None of them is obsolete: arming a vnet for an earlier time,
-/// or ending a wait, cancels the old entry.
+/// The pending events of a simulation. None of them is obsolete, but for the service that is carried out: arming a vnet for
+/// an earlier time, or ending a wait, cancels the old entry.
 pub(super) struct Agenda<W> {
     /// What was scheduled for a time already reached, in order. About half of all events are, such
     /// as polls of woken tasks, and they need no heap.

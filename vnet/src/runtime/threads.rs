@@ -59,7 +59,7 @@ const TIMER_LOOKS: u32 = 32;
 const RUN_BUDGET: usize = 16;
 /// The time in which a call services others before workers take over.
 const DISPATCH_TIME: Duration = Duration::from_millis(1);
-/// The time after which a thread shares what waits for it with the workers: it takes about as long to wake one.
+/// The time after which a thread leaves some of what waits for it to the workers: it takes about as long to wake one.
 const SHARE_TIME: Duration = Duration::from_micros(20);
 /// So much longer than for a waker a thread spins at a line: somebody outside has to wake up before there is something to
 /// come.
@@ -302,8 +302,14 @@ impl Shared {
                 turns::settle(&vnet, time, left);
                 return;
             }
-            if turns::is_over(&vnet, time) || self.moves_on() {
-                turns::settle(&vnet, time, left);
+            let is_over = turns::is_over(&vnet, time);
+            if is_over || self.moves_on() {
+                // Nobody else waits for a worker when it moves on, so the rest of the turn is nobody's.
+                let kept = match is_over {
+                    true => left,
+                    false => Left::Nothing,
+                };
+                turns::settle(&vnet, time, kept);
                 return again(vnet);
             }
         }
@@ -311,9 +317,13 @@ impl Shared {
 
     /// Whether this thread leaves the vnet, which has more to do, to a worker, and goes on with what it has made ready. So a
     /// stream through many vnets keeps several processors busy, and frames stay with the thread in whose cache they are.
+    /// While others wait for a worker, it does not: they and the vnet have turns.
     fn moves_on(&self) -> bool {
-        let moves =
-            LOCAL.try_with(|local| self.has_help(local) && !local.ready.borrow().is_empty());
+        let moves = LOCAL.try_with(|local| {
+            self.has_help(local)
+                && !local.ready.borrow().is_empty()
+                && self.handed_over.load(Ordering::Relaxed) == 0
+        });
         moves == Ok(true)
     }
 

@@ -115,9 +115,11 @@ impl<I: Copy + Into<SocketId>> Handle<I> {
         Ok(done.flat()?)
     }
 
-    /// Does what neither waits nor sends, nor moves a deadline, without an entry into the vnet; `None` when that is gone.
+    /// Does what concerns nobody else, without an entry into the vnet; `None` when that is gone. It neither sends nor wakes,
+    /// moves no deadline, and leaves no connection awake that has rested. It does not count as a call, so a caller for whom it
+    /// has not done anything makes one.
     #[inline]
-    pub(super) fn beside<R>(&self, f: impl FnOnce(&mut Stack, I) -> R) -> Option<R> {
+    pub(super) fn at_once<R>(&self, f: impl FnOnce(&mut Stack, I) -> R) -> Option<R> {
         let mut done = None;
         self.0.core.alive(|live| {
             if live.inside.phase.admits(Entry::User) {

@@ -52,6 +52,9 @@ fn a_thread_that_is_engaged_leaves_the_rest_to_free_workers_and_moves_on() {
         assert!(!shared.moves_on(), "the workers have enough to do");
 
         shared.engaged.store(2, Ordering::Relaxed);
+        shared.handed_over.store(1, Ordering::Relaxed);
+        assert!(!shared.moves_on(), "there are others for a free worker");
+        shared.handed_over.store(0, Ordering::Relaxed);
         assert!(shared.moves_on(), "a worker is free");
         let ready = std::mem::take(&mut *local.ready.borrow_mut());
         assert_eq!(ready.len(), 2, "to these");

@@ -376,6 +376,8 @@ impl Virtual {
     /// Carries out the events of this thread's part before `end`. True when there are some left, because
     /// enough has been sent to other parts.
     fn carry_out_window(&self, end: Instant) -> bool {
+        // One that ended in a panic is over as well.
+        own::with(|own| own.agenda.is_over());
         loop {
             let event = own::with(|own| {
                 let first = own.agenda.first().filter(|(at, _)| *at < end);

@@ -4,6 +4,7 @@
 
 use std::future::{pending, poll_fn};
 use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::time::Instant;
-use vnet::{Deadlock, RunError, RunLimit, System, TaskHandle, Vain, VirtualConfig, Vnet};
+use vnet::{Deadlock, Resource, RunError, RunLimit, System, TaskHandle, Vain, VirtualConfig, Vnet};
 use vnet_tests::topology::{join, link, pair};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -72,9 +73,10 @@ type Try = fn(&TcpStream, &Vnet, &UdpSocket, &TaskHandle<()>);
 
 #[test]
 fn a_loop_that_tries_again_until_a_time_comes_ends() {
-    let tries: [Try; 7] = [
+    let tries: [Try; 8] = [
         |_, _, _, _| {},
         |mut s, _, _, _| _ = s.write(&[1; 1000]),
+        |mut s, _, _, _| _ = s.write(&[1; 5000]),
         |mut s, _, _, _| _ = s.read(&mut [0; 10]),
         |_, v, _, _| _ = v.stats().unwrap(),
         |_, v, _, _| _ = v.system().pending(),
@@ -101,6 +103,36 @@ fn a_loop_that_tries_again_until_a_time_comes_ends() {
         let (calls, ..) = run();
         assert!((500..6000).contains(&calls), "{n}: {calls}");
         assert_eq!(run(), run(), "{n}");
+    }
+}
+
+/// A write that a limit refuses counts as a call, whatever its size: what was written before is acknowledged meanwhile, and
+/// then there is room.
+#[test]
+fn a_loop_that_writes_again_until_a_limit_lets_it_ends() {
+    for size in [1000, 2048, 2049, 5000, 100_000] {
+        let system = world(1000);
+        let (a, b) = pair(&system);
+        let (mut client, mut server) = connection(&a, &b);
+        client.set_nonblocking(true).unwrap();
+        a.set_limit(Resource::BufferedBytes, 10_000).unwrap();
+        let data = vec![1; size];
+        let mut sent = 0;
+        while let Ok(n) = client.write(&data) {
+            sent += n;
+        }
+        let mut refused = 0;
+        sent += loop {
+            match client.write(&data) {
+                Ok(n) => break n,
+                Err(_) => refused += 1,
+            }
+            assert!(refused < 100_000, "{size}");
+        };
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut came = Vec::new();
+        server.read_to_end(&mut came).unwrap();
+        assert_eq!(came.len(), sent, "{size}");
     }
 }
 

@@ -324,12 +324,12 @@ impl<W> Agenda<W> {
     #[cfg(test)]
     pub(super) fn pop(&mut self) -> Option<(Instant, Coming<W>)> {
         let next = self.pop_first(self.first()?);
-        self.is_over();
+        self.end_service();
         next
     }
 
     /// Returns the next event, which is at [`first`](Agenda::first), and removes it; a service as soon as that
-    /// [is over](Agenda::is_over). [`disarm`] decides whether it is still wanted.
+    /// [has ended](Agenda::end_service). [`disarm`] decides whether it is still wanted.
     #[inline(always)]
     pub(super) fn pop_first(&mut self, first: Place) -> Option<(Instant, Coming<W>)> {
         let (at, of) = first;
@@ -353,9 +353,9 @@ impl<W> Agenda<W> {
         Some((at, Event::Wake(waker)))
     }
 
-    /// The event that came up last is over.
+    /// The service that came up last is over, if it was one.
     #[inline]
-    pub(super) fn is_over(&mut self) {
+    pub(super) fn end_service(&mut self) {
         if let Some((_, ticket)) = self.serving.take() {
             self.heap.remove(ticket);
         }
@@ -407,7 +407,7 @@ impl<W> Agenda<W> {
     pub(super) fn join(&mut self, mut other: PartAgenda) {
         self.reached = self.reached.max(other.reached);
         self.scheduled = self.scheduled.max(other.scheduled);
-        other.is_over();
+        other.end_service();
         let due = other.due.into_iter();
         self.due
             .extend(due.map(|(place, event)| (place, event.into_any())));
@@ -677,12 +677,12 @@ mod tests {
             let [(mut before, removed), (mut after, kept)] = sides;
             let mut now = 0;
             let serve = |agenda: &mut Agenda<()>, is_kept: bool| {
-                agenda.is_over();
+                agenda.end_service();
                 let (due, Event::Service(it)) = agenda.pop_first(agenda.first()?)? else {
                     panic!("it is a service");
                 };
                 if !is_kept {
-                    agenda.is_over();
+                    agenda.end_service();
                 }
                 Some((due, disarm(it, due).map(|vnet| vnet.number)))
             };
@@ -700,7 +700,7 @@ mod tests {
                     }
                 }
             }
-            after.is_over();
+            after.end_service();
             prop_assert_eq!((after.next(), after.len()), (before.next(), before.len()));
             prop_assert_eq!((before.next(), before.len()), (None, 0));
         }

@@ -147,7 +147,7 @@ impl Driver for Manual {
             }
             let mut agenda = self.agenda.lock();
             // Noted here, so that the lock is taken once for each event.
-            agenda.is_over();
+            agenda.end_service();
             if let Some((at, what)) = happened.take() {
                 agenda.happened(at, what);
             }

@@ -369,7 +369,7 @@ impl Virtual {
         MOVING.set(moving.was_moving);
         std::mem::forget(moving);
         let mut world = self.world.lock();
-        world.agenda.is_over();
+        world.agenda.end_service();
         world.turn = Turn::Free;
         if self.now() > before {
             self.time_moves(&mut world);
@@ -416,7 +416,7 @@ impl Drop for Moving<'_> {
     fn drop(&mut self) {
         MOVING.set(self.was_moving);
         let mut world = self.driver.world.lock();
-        world.agenda.is_over();
+        world.agenda.end_service();
         world.end_wait(self.me);
         world.runs.retain(|run| !Arc::ptr_eq(&run.member, self.me));
         world.turn = Turn::Of(Arc::clone(self.me));

@@ -377,7 +377,7 @@ impl Virtual {
     /// enough has been sent to other parts.
     fn carry_out_window(&self, end: Instant) -> bool {
         // One that ended in a panic is over as well.
-        own::with(|own| own.agenda.is_over());
+        own::with(|own| own.agenda.end_service());
         loop {
             let event = own::with(|own| {
                 let first = own.agenda.first().filter(|(at, _)| *at < end);
@@ -407,7 +407,7 @@ impl Virtual {
                 }
             };
             own::with(|own| {
-                own.agenda.is_over();
+                own.agenda.end_service();
                 if let Some(what) = what {
                     own.events += 1;
                     own.last = part::now();

@@ -13,7 +13,6 @@ use std::task::{Context, Poll, Waker};
 
 use crate::base::time::{Duration, nanos};
 use crate::instance::cores::VnetCore;
-use crate::instance::phase::Entry;
 use crate::instance::site::{Site, here};
 use crate::instance::{Gone, Waited};
 use crate::packet::Cx;
@@ -113,20 +112,6 @@ impl<I: Copy + Into<SocketId>> Handle<I> {
             f(s, cx, id)
         });
         Ok(done.flat()?)
-    }
-
-    /// Does what concerns nobody else, without an entry into the vnet; `None` when that is gone. It neither sends nor wakes,
-    /// moves no deadline, and leaves no connection awake that has rested. It does not count as a call, so a caller for whom it
-    /// has not done anything makes one.
-    #[inline]
-    pub(super) fn at_once<R>(&self, f: impl FnOnce(&mut Stack, I) -> R) -> Option<R> {
-        let mut done = None;
-        self.0.core.alive(|live| {
-            if live.inside.phase.admits(Entry::User) {
-                done = Some(f(&mut live.inside.stack, self.0.id));
-            }
-        });
-        done
     }
 
     /// Runs `attempt` until it does something else than to say [`SocketError::WouldBlock`]; waits

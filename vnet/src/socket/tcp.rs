@@ -265,15 +265,10 @@ impl TcpStream {
         if len == 0 {
             return Ok(0);
         }
-        let most = len.min(CHUNK);
-        let at_once = self.0.at_once(|s, id| set_aside(s, id, most)).flatten();
-        let reserved = match at_once {
-            Some(n) => n,
-            None => self.0.run(wait, Interest::Write, |s, _, id| {
-                let n = space(s, id)?.min(most);
-                s.tcp.reserve(id, n).map(|()| n)
-            })?,
-        };
+        let reserved = self.0.run(wait, Interest::Write, |s, _, id| {
+            let n = space(s, id)?.min(len).min(CHUNK);
+            s.tcp.reserve(id, n).map(|()| n)
+        })?;
         // The copy is made outside the vnet's lock; the space is ours already.
         let parts = data.iter().map(|part| &part[..]);
         let copy = self.0.core().system.pool.copy(reserved, parts);
@@ -485,13 +480,6 @@ fn space(stack: &mut Stack, id: ConnId) -> Result<usize, SocketError> {
         Ok(0) => Err(SocketError::WouldBlock),
         result => result,
     }
-}
-
-/// Sets aside up to `most` bytes that a connection can take now, as mostly; `None` where more is to be looked at.
-fn set_aside(stack: &mut Stack, id: ConnId, most: usize) -> Option<usize> {
-    // A limit is looked at, and its counts brought up to date, by entries.
-    let is_free = stack.limits.of(Resource::BufferedBytes) == Resource::UNLIMITED;
-    is_free.then(|| stack.tcp.set_aside(id, most))?
 }
 
 impl Read for &TcpStream {

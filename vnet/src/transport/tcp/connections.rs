@@ -97,15 +97,6 @@ impl Connections {
         }
     }
 
-    /// One that does not rest, and goes on as it is.
-    #[inline]
-    pub(super) fn awake_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
-        match self.places.get_mut(id)? {
-            Place::Awake(c) => Some(c),
-            Place::Resting(_) => None,
-        }
-    }
-
     /// One, with what notes whose turn it is.
     #[inline]
     pub(super) fn with_ready(

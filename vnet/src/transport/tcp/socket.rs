@@ -339,15 +339,6 @@ impl Tcp {
         Ok(())
     }
 
-    /// As [`Tcp::reserve`], of a connection that is awake and takes data: at most `most` bytes. `None` for any other, and
-    /// where there is no space, which [`Tcp::send_space`] sees to.
-    pub(crate) fn set_aside(&mut self, id: ConnId, most: usize) -> Option<usize> {
-        let c = self.connections.awake_mut(id)?;
-        let n = c.space_at_once().min(most);
-        c.snd.reserved = c.snd.reserved.saturating_add(n);
-        (n > 0).then_some(n)
-    }
-
     /// Appends `data` by reference and gives its reservation back. The caller keeps to the
     /// space it was told of.
     ///

@@ -52,15 +52,6 @@ impl Connection {
         }
     }
 
-    /// The same, where nothing else is to be said to the application; otherwise none.
-    pub(in crate::transport::tcp) fn space_at_once(&self) -> usize {
-        let takes = self.error.is_none() && self.snd.closed == Closed::No && self.state.sends();
-        match takes {
-            true => self.write_space(),
-            false => 0,
-        }
-    }
-
     pub(in crate::transport::tcp) fn send_bytes(&mut self, data: Bytes) -> Result<(), SocketError> {
         self.snd.reserved = self.snd.reserved.saturating_sub(data.len());
         if let Some(error) = self.error.take() {
